@@ -1,0 +1,176 @@
+//! What the API server asks of a kind. The server itself is generic: everything it does differently for one kind than
+//! for another stands behind this trait, as pure functions over JSON values.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use crate::field::FieldError;
+
+/// A subresource that a kind serves under `/{name}/…`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    /// `/status`: writes touch `status` and metadata only.
+    Status,
+    /// `/scale`: an `autoscaling/v1` Scale.
+    Scale,
+    /// `/binding`: sets a pod's node.
+    Binding,
+    /// `/finalize`: writes a namespace's `spec.finalizers`.
+    Finalize,
+}
+
+/// Names and shape of a kind, as discovery shows them.
+#[derive(Debug)]
+pub struct KindInfo {
+    /// API group, empty for the core group.
+    pub group: &'static str,
+    /// Version within the group.
+    pub version: &'static str,
+    /// `Service`.
+    pub kind: &'static str,
+    /// `services`, as in paths.
+    pub plural: &'static str,
+    /// `service`.
+    pub singular: &'static str,
+    /// `svc`.
+    pub short_names: &'static [&'static str],
+    /// `all`.
+    pub categories: &'static [&'static str],
+    /// Lives in a namespace.
+    pub namespaced: bool,
+    /// Subresources served.
+    pub subresources: &'static [Subresource],
+    /// A PUT on a name that does not exist creates it (upstream's `AllowCreateOnUpdate`).
+    pub create_on_update: bool,
+    /// An update without `resourceVersion` is taken as unconditional (upstream's `AllowUnconditionalUpdate`).
+    pub unconditional_update: bool,
+}
+
+impl KindInfo {
+    /// `v1` or `apps/v1`, as in `apiVersion`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+/// One column of a table (`kubectl get`), as upstream's printers define it.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Heading.
+    pub name: &'static str,
+    /// OpenAPI type: `string`, `integer`, `date`, `boolean`.
+    pub kind: &'static str,
+    /// OpenAPI format, `name` for the first column.
+    pub format: &'static str,
+    /// Help text.
+    pub description: &'static str,
+    /// 0 always, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+/// An object as its kind understands it.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The canonical form: known fields only, `apiVersion` and `kind` set.
+    pub object: Value,
+    /// Paths of fields that the kind does not have, as upstream writes them: `spec.ports[0].foo`.
+    pub unknown: Vec<String>,
+}
+
+/// Something of which the cluster has only one, and which an object wants for itself. The API server keeps each
+/// granted claim as a key of its own, written in the same transaction as the object, and drops it with the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// An address from the service range.
+    ServiceIp {
+        /// The address asked for, any free one when `None`.
+        exact: Option<IpAddr>,
+        /// For error messages: `spec.clusterIPs[0]`.
+        field: String,
+    },
+    /// A port from the node-port range.
+    NodePort {
+        /// The port asked for, any free one when `None`.
+        exact: Option<u16>,
+        /// `TCP`, `UDP` or `SCTP`; the same number can be granted once for each.
+        protocol: String,
+        /// For error messages: `spec.ports[0].nodePort`.
+        field: String,
+        /// Ports with the same group share one number where the protocols differ (same `port` of one Service).
+        group: usize,
+    },
+}
+
+/// What a [`Claim`] was granted, in the order of the claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// For [`Claim::ServiceIp`].
+    ServiceIp(IpAddr),
+    /// For [`Claim::NodePort`].
+    NodePort(u16),
+}
+
+/// A kind's behaviour. Every method is pure; `Value`s are canonical objects (see [`Decoded`]) unless stated otherwise.
+pub trait Kind: Send + Sync + 'static {
+    /// Names and shape.
+    fn info(&self) -> &'static KindInfo;
+
+    /// Decodes what a client sent against the kind's type.
+    ///
+    /// # Errors
+    /// A sentence naming the field, the value and the type that was wanted, worded as upstream's decoder does.
+    fn decode(&self, raw: Value) -> Result<Decoded, String>;
+
+    /// Fills in what the client left out.
+    fn set_defaults(&self, object: &mut Value);
+
+    /// Resets what a client may not set at creation (usually `status`).
+    fn prepare_create(&self, object: &mut Value);
+
+    /// Carries over what an update may not touch (usually `status`), and raises `metadata.generation` when the wanted
+    /// state changed.
+    fn prepare_update(&self, new: &mut Value, old: &Value);
+
+    /// As `prepare_update` for `/status`: everything but `status` and some metadata is taken from `old`.
+    fn prepare_status_update(&self, new: &mut Value, old: &Value);
+
+    /// Everything wrong with an object, or with the change from `old` to it. Checks metadata too (names, labels,
+    /// annotations, finalizers, owner references, and that `uid`, `name`, `creationTimestamp` do not change).
+    fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError>;
+
+    /// As `validate`, for `/status`.
+    fn validate_status(&self, new: &Value, old: &Value) -> Vec<FieldError>;
+
+    /// The fields that field selectors of this kind may name besides `metadata.name` and `metadata.namespace`, with the
+    /// object's values.
+    fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)>;
+
+    /// The names of [`Kind::selectable_fields`].
+    fn selectable_field_names(&self) -> &'static [&'static str];
+
+    /// The columns of its table.
+    fn columns(&self) -> &'static [Column];
+
+    /// One table row, a cell for each column. Ages are relative to `now`.
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+
+    /// What the object wants exclusively. `old` is the stored object on an update: claims that it already holds are
+    /// listed with their exact value.
+    fn claims(&self, _object: &Value, _old: Option<&Value>) -> Vec<Claim> {
+        Vec::new()
+    }
+
+    /// Writes granted claims into the object.
+    fn grant(&self, _object: &mut Value, _grants: &[Grant]) {}
+
+    /// For graceful deletion: how many seconds the object gets after a DELETE that names none; `None` deletes at once.
+    fn deletion_grace_seconds(&self, _object: &Value) -> Option<i64> {
+        None
+    }
+
+    /// The merge keys of strategic merge patches: for the list at a dotted path without indices (`spec.ports`), the
+    /// fields that identify an element; an empty slice for a list of primitives that is merged as a set; `None` when
+    /// the list is replaced whole.
+    fn merge_keys(&self, path: &str) -> Option<&'static [&'static str]>;
+}

@@ -1,0 +1,3 @@
+//! To be written: the index. The types stand.
+mod types;
+pub use types::*;
