@@ -1,1 +1,23 @@
-//! To be written.
+//! The cluster's certificate authority, what it signs, join tokens, kubeconfigs, and how all of them stand on disk.
+//!
+//! Promises: what is on disk is whole (a crash leaves the old file or the new one, never half of one) and private
+//! (keys 0600, directories 0700); a broken file is named in the error.
+//! Refuses: to talk to a network, to know Kubernetes objects, to keep any certificate besides the authority's own.
+
+mod authority;
+mod certificate;
+mod error;
+mod file;
+mod kubeconfig;
+mod pin;
+mod tls;
+mod token;
+
+pub use authority::{AltName, Ca, KeyPairPem, csr};
+pub use certificate::{Certificate, certificate_der, certificates_der};
+pub use error::Error;
+pub use file::{ensure_private_dir, read, write_public, write_secret};
+pub use kubeconfig::kubeconfig;
+pub use pin::CaPin;
+pub use tls::{PinMismatch, PinnedVerifier, provider, server_config};
+pub use token::{JoinToken, TokenError, hash_secret};

@@ -1,0 +1,85 @@
+//! Reading certificates: whom one names, and when it is valid.
+
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::Error;
+
+/// What a certificate says about itself. Nothing is verified here; TLS does that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The subject's common name: a Kubernetes user's name.
+    pub common_name: String,
+    /// The subject's organizations: a Kubernetes user's groups.
+    pub organizations: Vec<String>,
+    /// The first moment at which it is valid.
+    pub not_before: Timestamp,
+    /// The last one.
+    pub not_after: Timestamp,
+    /// Whether it may sign others.
+    pub is_ca: bool,
+}
+
+impl Certificate {
+    /// Reads a certificate's DER.
+    pub fn from_der(der: &[u8]) -> Result<Self, Error> {
+        let (_, x509) =
+            X509Certificate::from_der(der).map_err(|error| Error::NotACertificate(error.to_string()))?;
+        let text = |value: &str| value.to_owned();
+        Ok(Self {
+            common_name: x509
+                .subject()
+                .iter_common_name()
+                .find_map(|name| name.as_str().ok())
+                .map(text)
+                .unwrap_or_default(),
+            organizations: x509
+                .subject()
+                .iter_organization()
+                .filter_map(|name| name.as_str().ok())
+                .map(text)
+                .collect(),
+            not_before: moment(x509.validity().not_before.timestamp())?,
+            not_after: moment(x509.validity().not_after.timestamp())?,
+            is_ca: x509.is_ca(),
+        })
+    }
+
+    /// Reads the first certificate of a PEM text.
+    pub fn from_pem(pem: &str) -> Result<Self, Error> {
+        Self::from_der(&certificate_der(pem)?)
+    }
+
+    /// Whether it is valid now, and if not, whether the clock or its age is the reason. `what` names it in the error.
+    pub fn check_time(&self, what: &str, now: Timestamp) -> Result<(), Error> {
+        if now < self.not_before {
+            return Err(Error::NotYetValid { what: what.to_owned(), not_before: self.not_before, now });
+        }
+        if now > self.not_after {
+            return Err(Error::Expired { what: what.to_owned(), not_after: self.not_after, now });
+        }
+        Ok(())
+    }
+}
+
+fn moment(seconds: i64) -> Result<Timestamp, Error> {
+    Timestamp::from_second(seconds).map_err(|error| Error::NotACertificate(error.to_string()))
+}
+
+/// The first certificate of a PEM text.
+pub fn certificate_der(pem: &str) -> Result<CertificateDer<'static>, Error> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| Error::NotACertificate(error.to_string()))
+}
+
+/// All certificates of a PEM text, which must have one at least.
+pub fn certificates_der(pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let all: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::NotACertificate(error.to_string()))?;
+    if all.is_empty() {
+        return Err(Error::NotACertificate("no certificate in the PEM text".to_owned()));
+    }
+    Ok(all)
+}

@@ -1,0 +1,297 @@
+//! TLS on both ends: the server's configuration, and the verifier with which a new machine recognises its cluster.
+//!
+//! The verifier trusts nothing but the one authority whose pin it was given; it finds it among the certificates that the server
+//! presents, and then verifies the server's own against it as any client would, name and time included.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    CertificateError, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig, SignatureScheme,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use crate::certificate::certificates_der;
+use crate::{AltName, Ca, CaPin, Error};
+
+/// The cryptography that everything of ours uses.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// A server's configuration under a fresh certificate for these names: HTTP/2 and HTTP/1.1; a client's certificate of this
+/// authority is verified when there is one, and asked for but not demanded.
+pub fn server_config(ca: &Ca, names: &[AltName]) -> Result<Arc<ServerConfig>, Error> {
+    let tls = |error: &dyn std::fmt::Display| Error::Tls(error.to_string());
+    let pair = ca.issue_server(names)?;
+    let clients = WebPkiClientVerifier::builder_with_provider(roots(ca.certificate_der())?, provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| tls(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|error| tls(&error))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls(&error))?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(certificates_der(&pair.cert)?, key)
+        .map_err(|error| tls(&error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn roots(ca: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone()).map_err(|error| Error::Tls(error.to_string()))?;
+    Ok(Arc::new(roots))
+}
+
+/// The server did not present the authority that the pin names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server's certificate authority is not the one that the token names ({pin})")]
+pub struct PinMismatch {
+    /// The pin that was looked for.
+    pub pin: CaPin,
+}
+
+impl PinMismatch {
+    /// Finds the mismatch in what rustls reports of a handshake.
+    #[must_use]
+    pub fn find(error: &rustls::Error) -> Option<Self> {
+        let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error else {
+            return None;
+        };
+        inner.downcast_ref::<Self>().copied()
+    }
+}
+
+/// Accepts exactly the servers whose chain leads to the pinned authority.
+#[derive(Debug)]
+pub struct PinnedVerifier {
+    pin: CaPin,
+    provider: Arc<CryptoProvider>,
+}
+
+impl PinnedVerifier {
+    /// A verifier for this pin.
+    #[must_use]
+    pub fn new(pin: CaPin) -> Self {
+        Self { pin, provider: provider() }
+    }
+
+    fn find_authority(&self, presented: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, rustls::Error> {
+        let authority = presented
+            .iter()
+            .find(|certificate| CaPin::of(certificate) == self.pin)
+            .ok_or_else(|| CertificateError::Other(OtherError(Arc::new(PinMismatch { pin: self.pin }))))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        Ok(Arc::new(roots))
+    }
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let roots = self.find_authority(intermediates)?;
+        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::{ClientConfig, ClientConnection, ServerConnection};
+
+    use super::*;
+
+    fn ca() -> Ca {
+        Ca::load_or_create(tempfile::tempdir().unwrap().path()).unwrap()
+    }
+
+    fn client_config(pin: CaPin) -> ClientConfig {
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(PinnedVerifier::new(pin)))
+            .with_no_client_auth()
+    }
+
+    /// Runs a whole handshake in memory and returns what the client thinks of it.
+    fn handshake(
+        client: ClientConfig,
+        server: Arc<ServerConfig>,
+        name: &'static str,
+    ) -> Result<(), rustls::Error> {
+        let name = ServerName::try_from(name).unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut server = ServerConnection::new(server).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            pass(|to| client.write_tls(to), |from| server.read_tls(from));
+            server.process_new_packets()?;
+            pass(|to| server.write_tls(to), |from| client.read_tls(from));
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    fn pass(
+        write: impl FnOnce(&mut dyn io::Write) -> io::Result<usize>,
+        read: impl FnOnce(&mut dyn io::Read) -> io::Result<usize>,
+    ) {
+        let mut bytes = Vec::new();
+        write(&mut bytes).unwrap();
+        read(&mut &bytes[..]).unwrap();
+    }
+
+    #[test]
+    fn the_pinned_authority_is_found_and_verified() {
+        let ca = ca();
+        let names = ["127.0.0.1".into(), "localhost".into()];
+        for name in ["127.0.0.1", "localhost"] {
+            handshake(client_config(ca.pin()), server_config(&ca, &names).unwrap(), name).unwrap();
+        }
+    }
+
+    #[test]
+    fn another_authority_is_a_pin_mismatch() {
+        let (ca, other) = (ca(), ca());
+        let server = server_config(&ca, &["127.0.0.1".into()]).unwrap();
+        let error = handshake(client_config(other.pin()), server, "127.0.0.1").unwrap_err();
+        assert_eq!(PinMismatch::find(&error), Some(PinMismatch { pin: other.pin() }));
+    }
+
+    #[test]
+    fn presenting_the_pinned_certificate_is_not_enough() {
+        let (ca, impostor) = (ca(), ca());
+        let forged = impostor.issue_server(&["127.0.0.1".into()]).unwrap();
+        let leaf = certificates_der(&forged.cert).unwrap().remove(0);
+        let chain = vec![leaf, ca.certificate_der().clone()];
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, PrivateKeyDer::from_pem_slice(forged.key.as_bytes()).unwrap())
+            .unwrap();
+        let error = handshake(client_config(ca.pin()), Arc::new(server), "127.0.0.1").unwrap_err();
+        assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{error}");
+        assert_eq!(PinMismatch::find(&error), None);
+    }
+
+    #[test]
+    fn the_authority_itself_is_no_server() {
+        let ca = ca();
+        let verifier = PinnedVerifier::new(ca.pin());
+        let result = verifier.verify_server_cert(
+            ca.certificate_der(),
+            std::slice::from_ref(ca.certificate_der()),
+            &ServerName::try_from("localhost").unwrap(),
+            &[],
+            UnixTime::now(),
+        );
+        assert!(result.is_err());
+    }
+
+    #[test]
+    fn another_name_is_refused() {
+        let ca = ca();
+        let server = server_config(&ca, &["127.0.0.1".into()]).unwrap();
+        let error = handshake(client_config(ca.pin()), server, "127.0.0.2").unwrap_err();
+        assert!(
+            matches!(
+                error,
+                rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+                )
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn time_is_verified() {
+        let ca = ca();
+        let pair = ca.issue_server(&["127.0.0.1".into()]).unwrap();
+        let chain = certificates_der(&pair.cert).unwrap();
+        let at = |seconds: u64| {
+            PinnedVerifier::new(ca.pin())
+                .verify_server_cert(
+                    &chain[0],
+                    &chain[1..],
+                    &ServerName::try_from("127.0.0.1").unwrap(),
+                    &[],
+                    UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
+                )
+                .map(|_| ())
+        };
+        let now = UnixTime::now().as_secs();
+        at(now - 200).unwrap();
+        let early = at(now - 24 * 3600).unwrap_err();
+        assert!(
+            matches!(early, rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { .. })),
+            "{early}"
+        );
+        let late = at(now + 366 * 24 * 3600).unwrap_err();
+        assert!(
+            matches!(late, rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { .. })),
+            "{late}"
+        );
+    }
+
+    #[test]
+    fn client_certificates_are_verified_by_the_server() {
+        let (ca, other) = (ca(), ca());
+        let with = |issuer: &Ca| {
+            let pair = issuer
+                .issue_client("admin", &["system:masters"], std::time::Duration::from_secs(60))
+                .unwrap();
+            let chain = certificates_der(&pair.cert).unwrap();
+            let config = ClientConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots(ca.certificate_der()).unwrap())
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap())
+                .unwrap();
+            handshake(config, server_config(&ca, &["localhost".into()]).unwrap(), "localhost")
+        };
+        with(&ca).unwrap();
+        assert!(with(&other).is_err());
+    }
+}
