@@ -1,0 +1,30 @@
+# The commands of this project. Each installs what it needs first (tests/setup.sh).
+.PHONY: lab test lint check bench dist setup
+CARGO ?= cargo
+
+lab: setup ## A cluster on this machine: a control plane and three workers
+	$(CARGO) build -q -p svcd
+	@if [ "$$(id -u)" -eq 0 ]; then target/debug/svcd lab up; else sudo target/debug/svcd lab up; fi
+
+test: setup ## All tests, with the kernel's help where it is needed (root)
+	@if [ "$$(id -u)" -ne 0 ]; then echo "make test needs root for its network namespaces: sudo -E make test" >&2; exit 1; fi
+	$(CARGO) build -q --workspace --all-targets
+	$(CARGO) test --workspace
+
+lint: ## What CI checks besides the tests
+	tests/setup.sh lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	$(CARGO) deny check --hide-inclusion-graph licenses bans sources
+
+check: test lint ## What CI runs
+
+bench: setup ## The budgets of docs/BUDGETS.md, measured on this machine beside the real peers where they can be had
+	tests/bench/run
+
+dist: setup ## The binary as it is shipped
+	$(CARGO) build -q -p svcd --profile dist
+	@ls -l target/dist/svcd
+
+setup:
+	@tests/setup.sh

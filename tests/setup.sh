@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Installs what building, the lab and the tests need and this machine lacks, with apt-get (through sudo when not root).
+# Prints nothing when nothing is missing. `tests/setup.sh lint` adds what the lints need.
+set -euo pipefail
+
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# A program, and the Debian or Ubuntu package that has it.
+wanted="cc:gcc make:make curl:curl ip:iproute2 iptables:iptables nft:nftables dig:dnsutils nsenter:util-linux conntrack:conntrack nc:netcat-openbsd jq:jq"
+missing=()
+for pair in $wanted; do
+    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "installing: ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+fi
+
+# Rust: the version in rust-toolchain.toml, through rustup.
+if ! command -v cargo >/dev/null; then
+    if apt-cache show rustup >/dev/null 2>&1; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustup >/dev/null
+    else
+        echo "Rust is missing, and this release has no rustup package: install it from https://rustup.rs" >&2
+        exit 1
+    fi
+fi
+
+# kubectl: this release's own package where it is recent (older ones want a schema format that is from before 1.27),
+# else Debian stable's.
+kubectl_from_stable() {
+    local work mirror options
+    work=$(mktemp -d)
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 'debian/$') || return 1
+    mkdir -p "$work/lists/partial" "$work/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$work/list"
+    options=(-o "Dir::Etc::sourcelist=$work/list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$work/lists"
+        -o APT::Sandbox::User=root)
+    as_root apt-get "${options[@]}" update -qq
+    (cd "$work" && apt-get "${options[@]}" download -qq kubernetes-client)
+    dpkg-deb --fsys-tarfile "$work"/kubernetes-client_*.deb | as_root tar -x -C /usr/local/bin --strip-components=3 ./usr/bin/kubectl
+    as_root rm -rf "$work"
+}
+if ! command -v kubectl >/dev/null; then
+    echo "installing: kubectl"
+    candidate=$(apt-cache policy kubernetes-client 2>/dev/null | awk '/Candidate:/ {print $2}')
+    if dpkg --compare-versions "${candidate:-0}" ge 1.27; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kubernetes-client >/dev/null
+    else
+        kubectl_from_stable || echo "kubectl could not be installed; get it from https://kubernetes.io/docs/tasks/tools" >&2
+    fi
+fi
+
+# A debug build is enough for a tool that only reads manifests, and is there in a quarter of the time.
+if [ "${1:-}" = lint ] && ! cargo deny --version >/dev/null 2>&1; then
+    echo "installing: cargo-deny"
+    cargo install --quiet --locked --debug cargo-deny@0.20.2
+fi
