@@ -27,8 +27,7 @@ if ! command -v cargo >/dev/null; then
     fi
 fi
 
-# kubectl: this release's own package where it is recent (older ones want a schema format that is from before 1.27),
-# else Debian stable's.
+# kubectl: this release's own package, or Debian stable's where it has none (Debian 12 only has 1.20).
 kubectl_from_stable() {
     local work mirror options
     work=$(mktemp -d)
@@ -36,17 +35,16 @@ kubectl_from_stable() {
     mkdir -p "$work/lists/partial" "$work/partial"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$work/list"
     options=(-o "Dir::Etc::sourcelist=$work/list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$work/lists"
-        -o APT::Sandbox::User=root)
+        -o Dir::State::status=/dev/null -o APT::Sandbox::User=root)
     as_root apt-get "${options[@]}" update -qq
-    (cd "$work" && apt-get "${options[@]}" download -qq kubernetes-client)
-    dpkg-deb --fsys-tarfile "$work"/kubernetes-client_*.deb | as_root tar -x -C /usr/local/bin --strip-components=3 ./usr/bin/kubectl
+    (cd "$work" && apt-get "${options[@]}" download -qq kubectl)
+    dpkg-deb --fsys-tarfile "$work"/kubectl_*.deb | as_root tar -x -C /usr/local/bin --strip-components=3 ./usr/bin/kubectl
     as_root rm -rf "$work"
 }
 if ! command -v kubectl >/dev/null; then
     echo "installing: kubectl"
-    candidate=$(apt-cache policy kubernetes-client 2>/dev/null | awk '/Candidate:/ {print $2}')
-    if dpkg --compare-versions "${candidate:-0}" ge 1.27; then
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kubernetes-client >/dev/null
+    if apt-cache show kubectl >/dev/null 2>&1; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kubectl >/dev/null
     else
         kubectl_from_stable || echo "kubectl could not be installed; get it from https://kubernetes.io/docs/tasks/tools" >&2
     fi

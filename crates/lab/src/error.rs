@@ -24,6 +24,8 @@ pub enum Error {
     File { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("cannot {what}: {source}")]
     Kernel { what: String, source: std::io::Error },
+    #[error("{source}")]
+    Namespace { source: svcd_podnet::Error },
     #[error("{node} ended before it was ready: {reason}")]
     NodeEnded { node: String, reason: String, log: PathBuf },
     #[error("{node} was not ready within {seconds} s")]
@@ -52,7 +54,7 @@ impl Error {
             Self::NoSuchNode { known, .. } => format!("its nodes are: {known}"),
             Self::Missing { package, .. } => format!("install it: apt-get install {package}"),
             Self::File { .. } => "look at the directory's owner, its rights and the free space".into(),
-            Self::Kernel { .. } => "run as root; without root, the machine must allow user namespaces".into(),
+            Self::Kernel { .. } | Self::Namespace { .. } => "run as root; without root, the machine must allow user namespaces".into(),
             Self::NodeEnded { log, .. } | Self::NotReady { log, .. } => {
                 format!("read {}, then clean up with `svcd lab down`", log.display())
             }

@@ -3,14 +3,13 @@
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+use svcd_podnet::netns;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::error::{Error, OnFile};
@@ -66,9 +65,9 @@ pub(crate) async fn create(plan: &Plan, layout: &Layout) -> Result<(), Error> {
     let address = handle.address().add(bridge, plan.gateway().into(), prefix).execute().await;
     address.map_err(|e| failed(format!("give {BRIDGE} the address {}", plan.gateway()), e))?;
     for (number, node) in plan.nodes.iter().enumerate() {
-        let netns = layout.netns(&node.name);
-        make_namespace(&netns)?;
-        let file = File::open(&netns).on("open network namespace", &netns)?;
+        let path = layout.netns(&node.name);
+        netns::create(&path).await.map_err(|source| Error::Namespace { source })?;
+        let file = File::open(&path).on("open network namespace", &path)?;
         let (outside, inside) = (format!("svcd-lab-{number}"), format!("svcd-lab-i{number}"));
         let veth = LinkVeth::new(&outside, &inside).controller(bridge).up().build();
         handle.link().add(veth).execute().await.map_err(|e| failed(format!("link {}", node.name), e))?;
@@ -88,9 +87,7 @@ pub(crate) async fn remove(layout: &Layout) -> Result<(), Error> {
     let handle = connect()?;
     let namespaces = layout.root().join("netns");
     for entry in fs::read_dir(&namespaces).into_iter().flatten().flatten() {
-        // Not mounted any more after a reboot: the file is all that is left.
-        let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
-        fs::remove_file(entry.path()).on("remove", &entry.path())?;
+        netns::delete(&entry.path()).map_err(|source| Error::Namespace { source })?;
     }
     // The veths of namespaces that a process still holds would stay: remove the near ends by name.
     let mut links = handle.link().get().execute();
@@ -107,29 +104,14 @@ pub(crate) async fn remove(layout: &Layout) -> Result<(), Error> {
     Ok(())
 }
 
-/// A new network namespace that lives as long as the file at `path` is mounted.
-pub(crate) fn make_namespace(path: &Path) -> Result<(), Error> {
-    let target = PathBuf::from(path);
-    let parent = path.parent().expect("namespaces live in a directory");
-    fs::create_dir_all(parent).on("create", parent)?;
-    File::create(path).on("create", path)?;
-    on_own_thread(move || {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(Into::into).on("make network namespace", &target)?;
-        let own = Path::new("/proc/thread-self/ns/net");
-        mount(Some(own), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .map_err(Into::into)
-            .on("mount network namespace at", &target)
-    })
-}
-
 /// Addresses and the default route of a node, set from within its namespace.
-fn configure_inside(netns: File, link: String, node: &Node, plan: &Plan) -> Result<(), Error> {
+fn configure_inside(namespace: File, link: String, node: &Node, plan: &Plan) -> Result<(), Error> {
     let (address, prefix, gateway) = (node.address, plan.subnet.prefix_len(), plan.gateway());
     let name = node.name.clone();
     on_own_thread(move || {
         let what = format!("set up the network of {name}");
         let kernel = |source: std::io::Error| Error::Kernel { what: what.clone(), source };
-        setns(netns, CloneFlags::CLONE_NEWNET).map_err(|e| kernel(e.into()))?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|e| kernel(e.into()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(kernel)?;
         runtime.block_on(async {
             let handle = connect()?;
