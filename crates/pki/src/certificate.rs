@@ -68,6 +68,20 @@ fn moment(seconds: i64) -> Result<Timestamp, Error> {
     Timestamp::from_second(seconds).map_err(|error| Error::NotACertificate(error.to_string()))
 }
 
+/// A certificate as PEM.
+#[must_use]
+pub fn certificate_pem(der: &CertificateDer<'_>) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line.iter().copied().map(char::from));
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
 /// The first certificate of a PEM text.
 pub fn certificate_der(pem: &str) -> Result<CertificateDer<'static>, Error> {
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| Error::NotACertificate(error.to_string()))
@@ -82,4 +96,26 @@ pub fn certificates_der(pem: &str) -> Result<Vec<CertificateDer<'static>>, Error
         return Err(Error::NotACertificate("no certificate in the PEM text".to_owned()));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pem_and_der() {
+        let ca = crate::Ca::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
+        assert_eq!(certificate_pem(ca.certificate_der()), ca.certificate_pem());
+        assert_eq!(&certificate_der(ca.certificate_pem()).unwrap(), ca.certificate_der());
+        let pair = ca.issue_server(&["localhost".into()]).unwrap();
+        assert_eq!(certificates_der(&pair.cert).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_certificate() {
+        for text in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            assert!(matches!(Certificate::from_pem(text), Err(Error::NotACertificate(_))), "{text}");
+        }
+        assert!(certificates_der("").is_err());
+    }
 }

@@ -14,7 +14,7 @@ mod tls;
 mod token;
 
 pub use authority::{AltName, Ca, KeyPairPem, csr};
-pub use certificate::{Certificate, certificate_der, certificates_der};
+pub use certificate::{Certificate, certificate_der, certificate_pem, certificates_der};
 pub use error::Error;
 pub use file::{ensure_private_dir, read, write_public, write_secret};
 pub use kubeconfig::kubeconfig;
