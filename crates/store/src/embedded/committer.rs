@@ -1,0 +1,148 @@
+//! The one writer: a thread that takes transactions as they come, in groups, makes each group durable with one sync, and
+//! only then shows it to readers and watchers and answers.
+//!
+//! Promises: transactions are judged in the order they came, each against all before it; nothing that is not on disk is
+//! ever seen, not even in a conflict's answer.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::Options;
+use super::checkpointer::Checkpointer;
+use super::frame;
+use super::history::Millis;
+use super::log::{AppendError, Log};
+use super::shared::Shared;
+use super::stage::{self, Stage};
+use crate::{CommitError, Committed, Event, Txn};
+
+/// A group is closed when its transactions reach this size.
+const GROUP_BYTES: usize = 8 << 20;
+/// The buffer for frames is given back when a big group has blown it up.
+const BUFFER_KEPT: usize = 1 << 20;
+
+type Answer = Result<Committed, CommitError>;
+
+/// A transaction, and who waits for it.
+pub(super) struct Request {
+    pub(super) txn: Txn,
+    pub(super) answer: oneshot::Sender<Answer>,
+    /// Its place in the queue, given up once it is judged.
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    log: Log,
+    checkpointer: Checkpointer,
+    options: Options,
+    buffer: Vec<u8>,
+    /// Why nothing can be written any more.
+    broken: Option<String>,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, log: Log, checkpointer: Checkpointer, options: Options) -> Self {
+        Self { shared, log, checkpointer, options, buffer: Vec::new(), broken: None }
+    }
+
+    /// Works until every sender is gone and every request answered.
+    pub(super) fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let group = self.gather(first, &mut requests);
+            self.commit(group);
+            let state = self.shared.state();
+            self.checkpointer.consider(&mut self.log, self.options.checkpoint_bytes, &state);
+        }
+        self.checkpointer.stop();
+    }
+
+    /// Whatever is waiting by now belongs to the same group.
+    fn gather(&self, first: Request, requests: &mut mpsc::UnboundedReceiver<Request>) -> Vec<Request> {
+        let mut bytes = size(&first.txn);
+        let mut group = vec![first];
+        while group.len() < self.options.group && bytes < GROUP_BYTES {
+            let Ok(next) = requests.try_recv() else { break };
+            bytes += size(&next.txn);
+            group.push(next);
+        }
+        group
+    }
+
+    fn commit(&mut self, group: Vec<Request>) {
+        let (answers, events) = self.judge(group);
+        let time = now();
+        match self.write(&events, time) {
+            Ok(()) => {
+                self.show(&events, time);
+                for (asker, answer) in answers {
+                    // Who has stopped waiting does not need to know.
+                    let _ = asker.send(answer);
+                }
+            }
+            Err(refusal) => {
+                for (asker, _) in answers {
+                    let _ = asker.send(Err(refusal()));
+                }
+            }
+        }
+    }
+
+    fn judge(&self, group: Vec<Request>) -> (Vec<(oneshot::Sender<Answer>, Answer)>, Vec<Arc<Event>>) {
+        let state = self.shared.state();
+        let mut stage = Stage::on(&state);
+        let answers =
+            group.into_iter().map(|Request { txn, answer, _room }| (answer, stage.run(txn))).collect();
+        (answers, stage.into_events())
+    }
+
+    /// Makes a group durable; on failure says what everybody in it is to be told.
+    fn write(&mut self, events: &[Arc<Event>], time: Millis) -> Result<(), Box<dyn Fn() -> CommitError>> {
+        if let Some(why) = self.broken.clone() {
+            return Err(Box::new(move || CommitError::Engine(why.clone())));
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        frame::encode(&mut self.buffer, events, time);
+        let appended = self.log.append(&self.buffer);
+        if self.buffer.capacity() > BUFFER_KEPT {
+            self.buffer = Vec::new();
+        }
+        appended.map_err(|error| self.refusal(error))
+    }
+
+    fn refusal(&mut self, error: AppendError) -> Box<dyn Fn() -> CommitError> {
+        match error {
+            AppendError::Full(error) => {
+                tracing::warn!(%error, "no space left for the store; writes are refused until there is");
+                let why = error.to_string();
+                Box::new(move || CommitError::Full(why.clone()))
+            }
+            AppendError::Broken(error) => {
+                tracing::error!(%error, "the store's disk failed; nothing is written any more until a restart");
+                let why = format!("{error}; restart once the disk is well");
+                self.broken = Some(why.clone());
+                Box::new(move || CommitError::Engine(why.clone()))
+            }
+        }
+    }
+
+    fn show(&mut self, events: &[Arc<Event>], time: Millis) {
+        let Some(last) = events.last() else { return };
+        self.shared.publish(events, time, &self.options.history);
+        self.checkpointer.changed(last.revision, events.iter().map(|event| &event.record.key));
+    }
+}
+
+fn size(txn: &Txn) -> usize {
+    txn.ops.iter().map(stage::size).sum()
+}
+
+/// The wall clock, for the ages of events.
+pub(super) fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
