@@ -1,0 +1,200 @@
+//! D: the API and kubectl.
+
+use serde_json::Value;
+use svcd_tests::{Lab, eventually};
+
+use crate::pages::{plain_service, service};
+
+#[test]
+fn d1_create_apply_replace_patch_delete() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d1");
+    let one = plain_service("one");
+    assert_eq!(lab.kubectl_with(&one, &["create", "-n", &ns]).ok(), "service/one created\n");
+    let again = lab.kubectl_with(&one, &["create", "-n", &ns]).failed();
+    assert!(again.contains("(AlreadyExists)") && again.contains("services \"one\" already exists"), "{again}");
+
+    let two = service("two", "{ selector: { app: two }, ports: [{ name: a, port: 80 }, { name: b, port: 81 }] }");
+    assert_eq!(lab.kubectl_with(&two, &["apply", "-n", &ns]).ok(), "service/two created\n");
+    assert_eq!(lab.kubectl_with(&two, &["apply", "-n", &ns]).ok(), "service/two unchanged\n");
+    let less = service("two", "{ selector: { app: two }, ports: [{ name: b, port: 82 }] }");
+    assert_eq!(lab.kubectl_with(&less, &["apply", "-n", &ns]).ok(), "service/two configured\n");
+    assert_eq!(lab.get(&ns, "svc two", "{.spec.ports[*].port}"), "82");
+
+    let replaced = lab.kubectl(&["get", "svc", "two", "-n", &ns, "-o", "json"]).ok().replace("\"port\": 82", "\"port\": 83");
+    assert_eq!(lab.kubectl_with(&replaced, &["replace", "-n", &ns]).ok(), "service/two replaced\n");
+    let stale = lab.kubectl_with(&replaced.replace("83", "84"), &["replace", "-n", &ns]).failed();
+    assert!(stale.contains("the object has been modified"), "{stale}");
+
+    for (kind, patch) in [
+        ("strategic", r#"{"metadata":{"labels":{"x":"1"}}}"#),
+        ("merge", r#"{"metadata":{"labels":{"x":"2"}}}"#),
+        ("json", r#"[{"op":"replace","path":"/metadata/labels/x","value":"3"}]"#),
+    ] {
+        lab.kubectl(&["patch", "svc", "two", "-n", &ns, "--type", kind, "-p", patch]).ok();
+    }
+    assert_eq!(lab.get(&ns, "svc two", "{.metadata.labels.x}"), "3");
+
+    assert_eq!(lab.kubectl(&["delete", "svc", "one", "-n", &ns]).ok(), "service \"one\" deleted\n");
+    let gone = lab.kubectl(&["get", "svc", "one", "-n", &ns]).failed();
+    assert_eq!(gone, "Error from server (NotFound): services \"one\" not found\n");
+}
+
+#[test]
+fn d1_folders_lists_and_json_work_too() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d1-folder");
+    let folder = lab.scratch().join("d1");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("a.yaml"), format!("{}---\n{}", plain_service("a"), plain_service("b"))).unwrap();
+    let map = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "v"}});
+    std::fs::write(folder.join("c.json"), map.to_string()).unwrap();
+    let path = folder.to_str().unwrap();
+    lab.kubectl(&["apply", "-n", &ns, "-f", path]).ok();
+    assert_eq!(lab.get(&ns, "svc", "{.items[*].metadata.name}"), "a b");
+    assert_eq!(lab.get(&ns, "configmap m", "{.data.k}"), "v");
+    lab.kubectl(&["delete", "-n", &ns, "-f", path]).ok();
+    assert_eq!(lab.get(&ns, "svc", "{.items[*].metadata.name}"), "");
+}
+
+#[test]
+fn d2_get_in_all_its_forms() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d2");
+    lab.echo(&ns, "web", 2);
+    lab.apply(&ns, &plain_service("web"));
+    let get = |rest: &[&str]| lab.kubectl(&[&["get", "-n", &ns], rest].concat()).ok();
+    let heading = |text: &str| text.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(heading(&get(&["svc"])), "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE");
+    assert_eq!(heading(&get(&["svc", "-o", "wide"])), "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR");
+    assert_eq!(heading(&get(&["pods"])), "NAME READY STATUS RESTARTS AGE");
+    assert_eq!(
+        heading(&get(&["pods", "-o", "wide"])),
+        "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES"
+    );
+    assert_eq!(heading(&get(&["deploy"])), "NAME READY UP-TO-DATE AVAILABLE AGE");
+    assert_eq!(heading(&get(&["rs"])), "NAME DESIRED CURRENT READY AGE");
+    assert_eq!(heading(&get(&["endpointslices"])), "NAME ADDRESSTYPE PORTS ENDPOINTS AGE");
+    assert_eq!(heading(&get(&["nodes"])), "NAME STATUS ROLES AGE VERSION");
+    assert_eq!(get(&["svc", "-o", "name"]), "service/web\n");
+    let json: Value = serde_json::from_str(&get(&["svc", "web", "-o", "json"])).unwrap();
+    assert_eq!(json["kind"], "Service");
+    assert!(get(&["svc", "web", "-o", "yaml"]).starts_with("apiVersion: v1\n"));
+    let columns = get(&["svc", "-o", "custom-columns=N:.metadata.name,P:.spec.ports[0].port"]);
+    assert_eq!(columns.split_whitespace().collect::<Vec<_>>(), ["N", "P", "web", "80"]);
+    assert_eq!(get(&["pods", "-l", "app=web", "-o", "name"]).lines().count(), 2);
+    assert_eq!(get(&["pods", "-l", "app!=web", "-o", "name"]), "");
+    assert_eq!(get(&["pods", "--field-selector", "status.phase=Running", "-o", "name"]).lines().count(), 2);
+    assert!(get(&["pods", "--show-labels"]).contains("app=web"));
+    assert!(get(&["svc", "-A"]).contains("kube-system"));
+    assert!(get(&["pods", "--sort-by", ".metadata.name"]).contains("web-"));
+    let all = get(&["all"]);
+    for kind in ["pod/", "service/", "deployment.apps/", "replicaset.apps/"] {
+        assert!(all.contains(kind), "{kind} is not in\n{all}");
+    }
+    let watch = lab.run("timeout", &["2", "kubectl", "get", "svc", "-n", &ns, "-w", "--no-headers"]);
+    assert!(watch.out.starts_with("web "), "{}{}", watch.out, watch.err);
+}
+
+#[test]
+fn d5_a_new_cluster_has_four_namespaces() {
+    let lab = Lab::shared();
+    let names = lab.get("default", "namespaces", "{.items[*].metadata.name}");
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        assert!(names.split(' ').any(|n| n == name), "{name} is not in {names}");
+    }
+    assert_eq!(lab.get("default", "ns default", "{.status.phase}"), "Active");
+}
+
+#[test]
+fn d6_kubectl_run_runs_a_pod() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d6-run");
+    assert_eq!(lab.kubectl(&["run", "one", "-n", &ns, "--image=svcd.io/echo"]).ok(), "pod/one created\n");
+    lab.kubectl(&["wait", "--for=condition=Ready", "pod/one", "-n", &ns, "--timeout=30s"]).ok();
+    assert_ne!(lab.get(&ns, "pod one", "{.spec.nodeName}"), "control-plane");
+    lab.kubectl(&["run", "other", "-n", &ns, "--image=nginx"]).ok();
+    eventually("the reason why it waits", || {
+        let message = lab.get(&ns, "pod other", "{.status.containerStatuses[0].state.waiting.message}");
+        if message.contains("svcd.io/echo") { Ok(()) } else { Err(message) }
+    });
+}
+
+#[test]
+fn d6_deployments_scale_roll_and_spread() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d6-deploy");
+    lab.echo(&ns, "web", 3);
+    let nodes = lab.get(&ns, "pods -l app=web", "{.items[*].spec.nodeName}");
+    let mut spread: Vec<&str> = nodes.split(' ').collect();
+    spread.sort_unstable();
+    assert_eq!(spread, ["node1", "node2", "node3"]);
+    for count in ["5", "2"] {
+        lab.kubectl(&["scale", "deployment", "web", "-n", &ns, &format!("--replicas={count}")]).ok();
+        eventually("scaled", || {
+            let pods = lab.get(&ns, "pods -l app=web", "{.items[*].metadata.name}").split_whitespace().count().to_string();
+            let ready = lab.get(&ns, "deployment web", "{.status.readyReplicas}");
+            if pods == count && ready == count { Ok(()) } else { Err(format!("{pods} pods, {ready} ready")) }
+        });
+    }
+    let before = lab.get(&ns, "pods -l app=web", "{.items[*].metadata.name}");
+    lab.kubectl(&["set", "env", "deployment/web", "-n", &ns, "COLOUR=blue"]).ok();
+    lab.rolled_out(&ns, "web");
+    eventually("all pods are new", || {
+        let after = lab.get(&ns, "pods -l app=web", "{.items[*].metadata.name}");
+        let kept = after.split(' ').any(|name| before.split(' ').any(|old| old == name));
+        if kept { Err(after) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn d6_a_replica_set_with_match_expressions() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d6-rs");
+    lab.apply(&ns, r"
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: { name: rs }
+spec:
+  replicas: 2
+  selector: { matchExpressions: [{ key: tier, operator: In, values: [front, web] }] }
+  template:
+    metadata: { labels: { tier: front } }
+    spec: { containers: [{ name: c, image: svcd.io/echo }] }
+");
+    eventually("two ready", || {
+        let ready = lab.get(&ns, "rs rs", "{.status.readyReplicas}");
+        if ready == "2" { Ok(()) } else { Err(ready) }
+    });
+    let victim = lab.get(&ns, "pods", "{.items[0].metadata.name}");
+    lab.kubectl(&["delete", "pod", &victim, "-n", &ns]).ok();
+    eventually("replaced", || {
+        let names = lab.get(&ns, "pods", "{.items[*].metadata.name}");
+        let ready = lab.get(&ns, "rs rs", "{.status.readyReplicas}");
+        if ready == "2" && !names.contains(&victim) { Ok(()) } else { Err(names) }
+    });
+}
+
+#[test]
+fn d9_a_node_whose_agent_stops_is_not_ready_and_its_pods_leave() {
+    let lab = Lab::up(2);
+    lab.echo("default", "web", 2);
+    lab.apply("default", &plain_service("web"));
+    let wide = lab.kubectl(&["get", "nodes", "-o", "wide", "--no-headers"]).ok();
+    for (name, address) in [("control-plane", "192.168.56.11"), ("node1", "192.168.56.21"), ("node2", "192.168.56.22")] {
+        let line = wide.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} is not in\n{wide}"));
+        assert!(line.contains(" Ready ") && line.contains(address) && line.contains("v1.37.0+svcd"), "{line}");
+    }
+    let status = lab.svcd(&["lab", "status"]).ok();
+    let line = status.lines().find(|l| l.starts_with("node2")).unwrap().to_owned();
+    lab.run("kill", &["-9", line.split_whitespace().nth(2).unwrap()]).ok();
+    eventually("NotReady", || {
+        let line = lab.kubectl(&["get", "node", "node2", "--no-headers"]).ok();
+        if line.contains("NotReady") { Ok(()) } else { Err(line) }
+    });
+    eventually("its pod is no longer ready", || {
+        let slices = "endpointslices -l kubernetes.io/service-name=web";
+        let ready = lab.get("default", slices, "{.items[*].endpoints[?(@.nodeName=='node2')].conditions.ready}");
+        if ready.contains("true") { Err(ready) } else { Ok(()) }
+    });
+}

@@ -1,0 +1,8 @@
+//! The walkthroughs: what people type, and what they must see. Each test carries the id of its row.
+
+mod a_services;
+mod b_dns;
+mod c_proxy;
+mod d_api;
+mod e_cluster;
+mod pages;
