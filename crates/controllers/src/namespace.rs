@@ -1,0 +1,199 @@
+//! What every namespace has from its first moment, and what happens to its content when it goes.
+//!
+//! Promises: the ServiceAccount `default` and the ConfigMap `kube-root-ca.crt` come back when they are deleted; a
+//! terminating namespace is finalized once nothing is left in it, whatever kinds the server has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, PartialObjectMeta};
+use kube::discovery::verbs;
+use kube::runtime::watcher;
+use serde_json::json;
+
+use crate::Error;
+use crate::error::{Doing, unless_gone};
+use crate::kit::drive::{Again, drive};
+use crate::kit::kinds::{self, Kind};
+use crate::kit::queue::Queue;
+use crate::kit::store::{Key, Store};
+use crate::kit::world::{Task, World};
+use crate::kit::{informer, meta};
+
+const ROOT_CA: &str = "kube-root-ca.crt";
+const FINALIZER: &str = "kubernetes";
+/// How long pods may take to end before the namespace is looked at again without an event.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The controller's own caches: the two objects of every namespace.
+struct Given {
+    accounts: Arc<Store<ServiceAccount>>,
+    roots: Arc<Store<ConfigMap>>,
+}
+
+pub(crate) fn start(world: &Arc<World>) -> Vec<Task> {
+    let queue = Queue::new();
+    let given = Arc::new(Given { accounts: Store::plain(), roots: Store::plain() });
+    listen(world, &given, &queue);
+    let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let client = &world.client;
+    let accounts = informer::run(Api::all(client.clone()), named("default"), Arc::clone(&given.accounts));
+    let roots = informer::run(Api::all(client.clone()), named(ROOT_CA), Arc::clone(&given.roots));
+    let shell = Arc::clone(world);
+    let work = async move {
+        given.accounts.ready().await;
+        given.roots.ready().await;
+        let reconcile = move |key| {
+            let (world, given) = (Arc::clone(&shell), Arc::clone(&given));
+            async move { reconcile(&world, &given, &key).await }
+        };
+        drive("namespace", queue, 4, reconcile).await;
+    };
+    vec![
+        ("serviceaccount watch", Box::pin(accounts)),
+        ("root CA watch", Box::pin(roots)),
+        ("namespace", world.when_ready(work)),
+    ]
+}
+
+fn listen(world: &Arc<World>, given: &Given, queue: &Arc<Queue<Key>>) {
+    let namespaces = Arc::clone(queue);
+    world.namespaces.listen(move |change| namespaces.add(change.key()));
+    let accounts = Arc::clone(queue);
+    given.accounts.listen(move |change| {
+        if change.new.is_none() {
+            accounts.add(Key::new("", meta::namespace(&change.any().metadata)));
+        }
+    });
+    let roots = Arc::clone(queue);
+    given.roots.listen(move |change| roots.add(Key::new("", meta::namespace(&change.any().metadata))));
+    let (weak, pods) = (Arc::downgrade(world), Arc::clone(queue));
+    world.pods.listen(move |change| {
+        let Some(world) = weak.upgrade().filter(|_| change.new.is_none()) else { return };
+        let key = Key::new("", meta::namespace(&change.any().metadata));
+        if world.namespaces.get(&key).is_some_and(|namespace| meta::is_deleted(&namespace.metadata)) {
+            pods.add(key);
+        }
+    });
+}
+
+async fn reconcile(world: &World, given: &Given, key: &Key) -> Result<Again, Error> {
+    let Some(namespace) = world.namespaces.get(key) else { return Ok(None) };
+    if meta::is_deleted(&namespace.metadata) {
+        return empty(world, &namespace).await;
+    }
+    match furnish(world, given, &key.name).await {
+        Err(error) if error.is_namespace_terminating() || error.is_not_found() => Ok(None),
+        result => result.map(|()| None),
+    }
+}
+
+async fn furnish(world: &World, given: &Given, namespace: &str) -> Result<(), Error> {
+    if given.accounts.get(&Key::new(namespace, "default")).is_none() {
+        let api = world.namespaced::<ServiceAccount>(namespace);
+        let account = ServiceAccount { metadata: named(namespace, "default"), ..ServiceAccount::default() };
+        let created = api.create(&PostParams::default(), &account).await;
+        let doing = || format!("create ServiceAccount {namespace}/default");
+        unless_exists(created.doing(doing).map(|account| given.accounts.wrote(account)))?;
+    }
+    let wanted = root_ca(namespace, &world.config.ca_pem);
+    let current = given.roots.get(&Key::new(namespace, ROOT_CA));
+    let api = world.namespaced::<ConfigMap>(namespace);
+    let doing = || format!("write ConfigMap {namespace}/{ROOT_CA}");
+    match current {
+        None => {
+            let created = api.create(&PostParams::default(), &wanted).await;
+            unless_exists(created.doing(doing).map(|map| given.roots.wrote(map)))
+        }
+        Some(current) if current.data != wanted.data => {
+            let patch = Patch::Merge(json!({ "data": wanted.data }));
+            let patched = api.patch(ROOT_CA, &PatchParams::default(), &patch).await;
+            given.roots.wrote(patched.doing(doing)?);
+            Ok(())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn unless_exists(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(e) if e.is_already_exists() => Ok(()),
+        other => other,
+    }
+}
+
+fn named(namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn root_ca(namespace: &str, pem: &str) -> ConfigMap {
+    let why = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such \
+               as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions \
+               of Kubernetes clusters.";
+    let mut metadata = named(namespace, ROOT_CA);
+    metadata.annotations = Some([("kubernetes.io/description".to_owned(), why.to_owned())].into());
+    ConfigMap { metadata, data: Some([("ca.crt".to_owned(), pem.to_owned())].into()), ..ConfigMap::default() }
+}
+
+/// Deletes what is in a terminating namespace; finalizes it when nothing is left.
+async fn empty(world: &World, namespace: &Namespace) -> Result<Again, Error> {
+    let name = meta::name(&namespace.metadata);
+    let mut left = 0;
+    for kind in kinds::discover(&world.client).await?.iter().filter(|kind| kind.namespaced) {
+        left += empty_kind(world, name, kind).await?;
+    }
+    if left > 0 {
+        tracing::debug!(namespace = name, left, "namespace still has content");
+        return Ok(Some(PATIENCE));
+    }
+    finalize(world, namespace).await?;
+    Ok(None)
+}
+
+/// Deletes the objects of one kind; returns how many are left.
+async fn empty_kind(world: &World, namespace: &str, kind: &Kind) -> Result<usize, Error> {
+    let resource = &kind.resource;
+    let found = contents(world, namespace, resource).await?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, resource);
+    let doing = || format!("delete the {} of namespace {namespace}", resource.plural);
+    if kind.verbs.iter().any(|verb| verb == verbs::DELETE_COLLECTION) {
+        let all = api.delete_collection(&DeleteParams::background(), &ListParams::default()).await;
+        all.doing(doing)?;
+    } else {
+        for object in found.iter().filter(|object| !meta::is_deleted(&object.metadata)) {
+            let deleted = api.delete(meta::name(&object.metadata), &DeleteParams::background()).await;
+            unless_gone(deleted.map(|_| ()).doing(doing))?;
+        }
+    }
+    Ok(contents(world, namespace, resource).await?.len())
+}
+
+async fn contents(
+    world: &World,
+    namespace: &str,
+    resource: &ApiResource,
+) -> Result<Vec<PartialObjectMeta<DynamicObject>>, Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, resource);
+    let list = api.list_metadata(&ListParams::default()).await;
+    Ok(list.doing(|| format!("list the {} of namespace {namespace}", resource.plural))?.items)
+}
+
+async fn finalize(world: &World, namespace: &Namespace) -> Result<(), Error> {
+    let mut next = namespace.clone();
+    let Some(finalizers) = next.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) else { return Ok(()) };
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    let name = meta::name(&namespace.metadata).to_owned();
+    let api: Api<Namespace> = Api::all(world.client.clone());
+    let done: Result<Namespace, _> = api.replace_subresource("finalize", &name, &PostParams::default(), &next).await;
+    unless_gone(done.map(|_| ()).doing(|| format!("finalize namespace {name}")))
+}
