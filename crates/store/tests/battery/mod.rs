@@ -1,5 +1,7 @@
 //! What every engine owes: plain functions over `dyn Store`, each on a fresh, empty store. An engine passes when all do.
 
+#![allow(clippy::unwrap_used, reason = "only tests are in here")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
