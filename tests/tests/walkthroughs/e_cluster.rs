@@ -96,7 +96,7 @@ fn e3_a_bad_join_gives_one_clear_line() {
         assert_eq!(done.code, 1, "{}{}", done.out, done.err);
         let said: Vec<String> = done.err.lines().filter(|l| l.starts_with("svcd: ")).map(str::to_owned).collect();
         assert_eq!(said.len(), 1, "{}", done.err);
-        assert!(!data.join("agent/client.key").exists(), "nothing is half-done");
+        assert!(!data.join("agent/credentials.json").exists(), "nothing is half-done");
         said[0].clone()
     };
     let url = "https://192.168.56.11:6443";

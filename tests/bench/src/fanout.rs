@@ -1,0 +1,74 @@
+//! One writer, many watchers: events a second that have been read by every watcher. Counted at the reader, since megabytes
+//! fit into the sockets' buffers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::Method;
+use serde_json::json;
+
+use crate::client::{Connection, Target};
+use crate::process::Server;
+use crate::report::Report;
+
+const EVENTS: usize = 1_000;
+const WRITERS: usize = 16;
+
+/// With 100 and 1,000 watchers of ConfigMaps.
+pub(crate) async fn measure(report: &mut Report, binary: &Path) -> Result<()> {
+    for watchers in [100, 1_000] {
+        let dir = tempfile::tempdir_in(".")?;
+        let server = Server::start(binary, dir.path())?;
+        let target = Target::from_kubeconfig(&server.kubeconfig()).await?;
+        target.ready().await?;
+        let seen = Arc::new(AtomicUsize::new(0));
+        for _ in 0..watchers {
+            tokio::spawn(count_events(target.connect().await?, seen.clone()).await?);
+        }
+        let began = Instant::now();
+        let tasks: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write_share(target.clone(), n))).collect();
+        for task in tasks {
+            task.await??;
+        }
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while seen.load(Ordering::Relaxed) < EVENTS * watchers {
+            ensure!(Instant::now() < deadline, "only {} events arrived", seen.load(Ordering::Relaxed));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let note = format!("{EVENTS} creates by {WRITERS} writers, {:.0} deliveries/s", (EVENTS * watchers) as f64 / seconds);
+        report.row(format!("events to {watchers} watchers"), EVENTS as f64 / seconds, "events/s", note);
+    }
+    Ok(())
+}
+
+/// Opens a watch in a namespace that nothing else writes to; the future counts what arrives.
+async fn count_events(
+    mut connection: Connection,
+    seen: Arc<AtomicUsize>,
+) -> Result<impl Future<Output = ()> + Send + 'static> {
+    let path = "/api/v1/namespaces/kube-public/configmaps?watch=true&fieldSelector=metadata.name!=kube-root-ca.crt";
+    let mut body = connection.open(Method::GET, path, "application/json", Bytes::new()).await?.into_body();
+    Ok(async move {
+        // Every event ends with a line feed, and no line feed stands within one.
+        let _open = connection;
+        while let Some(Ok(frame)) = body.frame().await {
+            let count = frame.data_ref().map_or(0, |data| data.iter().filter(|b| **b == b'\n').count());
+            seen.fetch_add(count, Ordering::Relaxed);
+        }
+    })
+}
+
+async fn write_share(target: Target, writer: usize) -> Result<()> {
+    let mut connection = target.connect().await?;
+    for n in (writer..EVENTS).step_by(WRITERS) {
+        let body = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("c-{n}") }, "data": { "k": "v" } });
+        connection.post("/api/v1/namespaces/kube-public/configmaps", body.to_string()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! From a pod's status write to the rule in the kernel of every node: the time that users wait for.
+//!
+//! A client sets a pod's readiness back and forth. On each node `nft monitor` tells when the kernel's rules changed (the
+//! iptables of Debian writes nftables); the slowest node counts.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Connection, Target};
+use crate::process::{Lab, resident};
+use crate::report::{Report, percentile};
+
+const NODES: [&str; 4] = ["control-plane", "node1", "node2", "node3"];
+const CHANGES: usize = 60;
+
+/// Also what the lab itself shows: its start and the memory of its processes.
+pub(crate) async fn measure(report: &mut Report, lab: &Lab) -> Result<()> {
+    report.row("lab: `svcd lab up` until everything is ready", lab.took, "s", "budget 2; 1 control plane, 3 workers, 3 pods");
+    report.row("lab: resident memory, server with agent", resident(lab.pid("control-plane")?)?, "MB", "budget 40");
+    report.row("lab: resident memory, agent", resident(lab.pid("node1")?)?, "MB", "budget 20");
+    let target = Target::from_kubeconfig(&lab.kubeconfig()).await?;
+    let mut connection = target.connect().await?;
+    prepare(&mut connection).await?;
+    let (send, changes) = channel();
+    let mut monitors = NODES.map(|node| monitor(lab, node, send.clone()));
+    let mut samples = Vec::new();
+    for n in 0..=CHANGES {
+        while changes.recv_timeout(Duration::from_millis(60)).is_ok() {}
+        let began = Instant::now();
+        set_ready(&mut connection, n % 2 == 0).await?;
+        let took = slowest(&changes, began)?;
+        // The first one also brings the Service's own chains.
+        if n > 0 {
+            samples.push(took);
+        }
+    }
+    for monitor in monitors.iter_mut().flatten() {
+        monitor.kill()?;
+        monitor.wait()?;
+    }
+    let note = format!("p99 {:.1} ms; budget p99 50, then 10; the slowest of {} nodes", percentile(&mut samples, 0.99), NODES.len());
+    report.row("pod status written to rule in every kernel, p50", percentile(&mut samples, 0.5), "ms", note);
+    Ok(())
+}
+
+/// A Service, and a pod of no node that only its status makes ready.
+async fn prepare(connection: &mut Connection) -> Result<()> {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "latency" },
+        "spec": { "selector": { "app": "latency" }, "ports": [{ "port": 80 }] },
+    });
+    connection.post("/api/v1/namespaces/default/services", service.to_string()).await?;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "latency", "labels": { "app": "latency" } },
+        "spec": { "schedulerName": "nobody", "containers": [{ "name": "c", "image": "svcd.io/echo" }] },
+    });
+    connection.post("/api/v1/namespaces/default/pods", pod.to_string()).await?;
+    Ok(())
+}
+
+async fn set_ready(connection: &mut Connection, ready: bool) -> Result<()> {
+    let status: Value = json!({ "status": {
+        "phase": "Running", "podIP": "10.244.250.9", "podIPs": [{ "ip": "10.244.250.9" }],
+        "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
+    }});
+    let path = "/api/v1/namespaces/default/pods/latency/status";
+    connection.send(Method::PATCH, path, "application/strategic-merge-patch+json", status.to_string().into()).await?;
+    Ok(())
+}
+
+/// Sends the node's number and the time whenever its kernel's rules for the Service change.
+fn monitor(lab: &Lab, node: &'static str, send: Sender<(&'static str, Instant)>) -> Result<Child> {
+    let mut child = lab.on(node, &["nft", "monitor", "rules"]).stdout(Stdio::piped()).spawn().context("nft monitor")?;
+    let output = BufReader::new(child.stdout.take().context("its output")?);
+    std::thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            if line.contains("default/latency") && send.send((node, Instant::now())).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(child)
+}
+
+/// Milliseconds until the last node's first change.
+fn slowest(changes: &Receiver<(&'static str, Instant)>, began: Instant) -> Result<f64> {
+    let mut seen = Vec::new();
+    let mut last = began;
+    while seen.len() < NODES.len() {
+        let (node, at) = changes.recv_timeout(Duration::from_secs(10)).context("a node's rules did not change")?;
+        if !seen.contains(&node) {
+            seen.push(node);
+            last = last.max(at);
+        }
+    }
+    Ok((last - began).as_secs_f64() * 1e3)
+}
