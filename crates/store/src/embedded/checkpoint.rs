@@ -133,7 +133,7 @@ impl Slot {
 
     fn write_database(&self, job: &Job, cancelled: &AtomicBool) -> Result<(), CheckpointError> {
         remove_if_there(std::fs::remove_file(&self.mark))?;
-        let directory = self.mark.parent().unwrap_or(Path::new("."));
+        let directory = self.mark.parent().unwrap_or_else(|| Path::new("."));
         sync_directory(directory)?;
         if matches!(job.content, Content::Whole(_)) {
             remove_if_there(std::fs::remove_dir_all(&self.database))?;

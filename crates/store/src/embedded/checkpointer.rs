@@ -69,8 +69,8 @@ impl Checkpointer {
         keys: impl Iterator<Item = &'a Arc<str>> + Clone,
     ) {
         for (index, tracked) in self.slots.iter_mut().enumerate() {
-            let writing = self.running.as_ref().filter(|running| running.slot == index);
-            let holds = tracked.holds.or(writing.map(|running| running.revision));
+            let writing = || self.running.as_ref().filter(|running| running.slot == index);
+            let holds = tracked.holds.or_else(|| writing().map(|running| running.revision));
             if holds.is_some_and(|holds| holds < revision) {
                 tracked.dirty.extend(keys.clone().cloned());
             }

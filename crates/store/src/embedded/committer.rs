@@ -24,6 +24,8 @@ const GROUP_BYTES: usize = 8 << 20;
 const BUFFER_KEPT: usize = 1 << 20;
 
 type Answer = Result<Committed, CommitError>;
+/// Who waits, and what there is to say if the group gets to disk.
+type Answers = Vec<(oneshot::Sender<Answer>, Answer)>;
 
 /// A transaction, and who waits for it.
 pub(super) struct Request {
@@ -90,7 +92,7 @@ impl Committer {
         }
     }
 
-    fn judge(&self, group: Vec<Request>) -> (Vec<(oneshot::Sender<Answer>, Answer)>, Vec<Arc<Event>>) {
+    fn judge(&self, group: Vec<Request>) -> (Answers, Vec<Arc<Event>>) {
         let state = self.shared.state();
         let mut stage = Stage::on(&state);
         let answers =
@@ -145,4 +147,71 @@ fn size(txn: &Txn) -> usize {
 pub(super) fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use tokio::sync::Semaphore;
+
+    use super::super::state::State;
+    use super::*;
+    use crate::{Expect, Op, Revision, Value};
+
+    fn put(key: &str) -> Txn {
+        let op = Op::Put { key: key.into(), value: Value::plain("x"), meta: Bytes::new() };
+        Txn { expect: Vec::new(), ops: vec![op] }
+    }
+
+    fn committer(log: Log, directory: &Path) -> Committer {
+        let shared = Arc::new(Shared::new(State::empty()));
+        Committer::new(shared, log, Checkpointer::new(directory), Options::default())
+    }
+
+    /// Commits a group, and returns the answers.
+    fn answers(committer: &mut Committer, group: Vec<Txn>) -> Vec<Answer> {
+        let room = Arc::new(Semaphore::new(group.len()));
+        let (requests, answers): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|txn| {
+                let (answer, answered) = oneshot::channel();
+                let _room = room.clone().try_acquire_owned().unwrap();
+                (Request { txn, answer, _room }, answered)
+            })
+            .unzip();
+        committer.commit(requests);
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_group_sees_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::resume(directory.path(), None, Revision(2)).unwrap();
+        let mut committer = committer(log, directory.path());
+        let only_once = || Txn { expect: vec![("a".into(), Expect::Absent)], ..put("a") };
+        let answers = answers(&mut committer, vec![only_once(), only_once(), put("b")]);
+        assert_eq!(answers[0].as_ref().unwrap().revision, Revision(2));
+        assert!(matches!(&answers[1], Err(CommitError::Conflict { found: Some(_), .. })));
+        assert_eq!(answers[2].as_ref().unwrap().revision, Revision(3));
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_written_or_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut committer = committer(Log::failing(), directory.path());
+        for _ in 0..2 {
+            let answers = answers(&mut committer, vec![put("a"), put("b")]);
+            assert!(
+                answers.iter().all(|answer| matches!(answer, Err(CommitError::Engine(_)))),
+                "{answers:?}"
+            );
+        }
+        assert_eq!(committer.shared.state().revision(), Revision(1));
+        assert!(committer.shared.state().get("a").is_none());
+        // Even if the disk seems to be well again.
+        committer.log = Log::resume(directory.path(), None, Revision(2)).unwrap();
+        assert!(matches!(answers(&mut committer, vec![put("a")])[0], Err(CommitError::Engine(_))));
+    }
 }

@@ -1,6 +1,7 @@
 //! A running watch: a place in the history. It holds no events of its own, so a slow watcher costs nothing.
 //!
-//! Promises: whole revisions, in order, once each; progress while its prefix is quiet, without being woken for it.
+//! Promises: whole revisions, in order, once each; progress while its prefix is quiet, without being woken for it. Is
+//! overtaken by compaction only when an event that it had still to see is gone: a quiet prefix may be watched for ever.
 
 use std::sync::Arc;
 
@@ -35,7 +36,9 @@ impl Cursor {
         let state = self.shared.open()?;
         let newest = state.revision();
         if self.interest.last() > self.after {
-            state.kept(self.after)?;
+            if self.interest.forgotten() > self.after {
+                return Err(ReadError::Compacted { requested: self.after, oldest: state.oldest() });
+            }
             let batch = collect(state.events_after(self.after), &self.prefix, newest);
             self.after = batch.revision.max(self.after);
             return Ok((!batch.events.is_empty()).then_some(batch));

@@ -123,3 +123,75 @@ fn decode_change(reader: &mut Reader<'_>) -> Result<Change, Malformed> {
         _ => Err(Malformed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::Stage;
+    use super::super::state::State;
+    use super::*;
+    use crate::{Op, Txn, Value};
+
+    fn put(key: &str) -> Op {
+        Op::Put { key: key.into(), value: Value::with_revision_at("v", 1), meta: Bytes::from_static(b"m") }
+    }
+
+    /// Three transactions, with every kind of change.
+    fn frame() -> Vec<u8> {
+        let state = State::empty();
+        let mut stage = Stage::on(&state);
+        let delete = |key: &str, last| Op::Delete { key: key.into(), last };
+        for ops in [
+            vec![put("a"), put("b")],
+            vec![delete("a", None), put("c")],
+            vec![delete("b", Some(Value::plain("bye"))), delete("nothing", None)],
+        ] {
+            stage.run(Txn { expect: Vec::new(), ops }).unwrap();
+        }
+        let mut out = b"left over".to_vec();
+        encode(&mut out, &stage.into_events(), 77);
+        out
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let frame = frame();
+        let (group, length) = decode(&frame).unwrap();
+        assert_eq!((length, group.time), (frame.len(), 77));
+        assert_eq!(group.span(), Some((Revision(2), Revision(4))));
+        let put = |key: &str, value: &'static str| Change::Put {
+            key: key.into(),
+            value: Bytes::from_static(value.as_bytes()),
+            meta: Bytes::from_static(b"m"),
+        };
+        let delete = |key: &str, last: Option<&'static str>| Change::Delete {
+            key: key.into(),
+            last: last.map(|last| Bytes::from_static(last.as_bytes())),
+        };
+        let expected = [
+            (Revision(2), vec![put("a", "v2"), put("b", "v2")]),
+            (Revision(3), vec![delete("a", None), put("c", "v3")]),
+            (Revision(4), vec![delete("b", Some("bye"))]),
+        ];
+        assert_eq!(group.transactions, expected);
+    }
+
+    #[test]
+    fn nothing_less_or_else_is_decoded() {
+        let frame = frame();
+        for end in 0..frame.len() {
+            assert_eq!(decode(&frame[..end]), Err(Malformed));
+        }
+        for bit in 0..frame.len() * 8 {
+            let mut bad = frame.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&bad), Err(Malformed), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_found_behind_rubbish() {
+        let rubbish = [&MAGIC[..], b"and more", &MAGIC[..2]].concat();
+        assert!(stands_in(&[&rubbish, &frame()[..], b"end"].concat()));
+        assert!(!stands_in(&[&rubbish, &frame()[1..]].concat()));
+    }
+}

@@ -28,11 +28,18 @@ impl Default for HistoryBounds {
 /// A wall clock in milliseconds: ages must mean something after a restart.
 pub(super) type Millis = u64;
 
+/// An event in the history.
 #[derive(Debug)]
 pub(super) struct Kept {
     event: Arc<Event>,
     time: Millis,
     cost: usize,
+}
+
+impl Kept {
+    pub(super) fn event(&self) -> &Arc<Event> {
+        &self.event
+    }
 }
 
 #[derive(Debug)]
@@ -97,4 +104,74 @@ impl History {
 fn cost(event: &Event) -> usize {
     const OVERHEAD: usize = 256;
     event.record.key.len() + event.record.value.len() + event.record.meta.len() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn event(revision: u64) -> Arc<Event> {
+        let revision = Revision(revision);
+        let record = Record {
+            key: "k".into(),
+            value: Bytes::new(),
+            meta: Bytes::new(),
+            created: revision,
+            modified: revision,
+        };
+        Arc::new(Event { revision, deleted: false, record: Arc::new(record), previous: None })
+    }
+
+    /// Revisions 2 to 11 of two events each, one a second.
+    fn history() -> History {
+        let mut history = History::starting_at(Revision(1));
+        for revision in 2..=11 {
+            for _ in 0..2 {
+                history.push(event(revision), revision * 1000);
+            }
+        }
+        history
+    }
+
+    fn kept(history: &History) -> Vec<u64> {
+        history.after(Revision(0)).map(|event| event.revision.0).collect()
+    }
+
+    const ROOMY: HistoryBounds =
+        HistoryBounds { age: Duration::from_secs(60), events: 100, bytes: usize::MAX };
+
+    #[test]
+    fn what_is_within_bounds_stays() {
+        let mut history = history();
+        assert!(history.trim(&ROOMY, 11_000).is_empty());
+        assert_eq!((history.oldest(), kept(&history).len()), (Revision(1), 20));
+        // A clock that was set back takes nothing.
+        assert!(history.trim(&ROOMY, 0).is_empty());
+    }
+
+    #[test]
+    fn old_events_leave() {
+        let mut history = history();
+        history.trim(&HistoryBounds { age: Duration::from_secs(3), ..ROOMY }, 11_500);
+        assert_eq!((history.oldest(), kept(&history)), (Revision(8), vec![9, 9, 10, 10, 11, 11]));
+        history.trim(&ROOMY, 1_000_000);
+        assert_eq!((history.oldest(), kept(&history)), (Revision(11), vec![]));
+    }
+
+    #[test]
+    fn revisions_leave_whole() {
+        let mut history = history();
+        let gone = history.trim(&HistoryBounds { events: 5, ..ROOMY }, 11_000);
+        assert_eq!((gone.len(), history.oldest(), kept(&history)), (16, Revision(9), vec![10, 10, 11, 11]));
+    }
+
+    #[test]
+    fn bytes_are_counted() {
+        let mut history = history();
+        let each = cost(&event(2));
+        history.trim(&HistoryBounds { bytes: 4 * each, ..ROOMY }, 11_000);
+        assert_eq!((kept(&history).len(), history.bytes), (4, 4 * each));
+    }
 }

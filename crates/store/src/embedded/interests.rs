@@ -1,6 +1,6 @@
 //! Which prefixes are being watched, so that an event wakes those it concerns and nobody else.
 //!
-//! Promises: an interest's `last` is never behind the published state, and a signal is sent after every change of it;
+//! Promises: an interest's `last` and `forgotten` are never behind the published state, and a signal is sent after every change of it;
 //! who looks at its signal first, then at `last`, and only then waits, loses no wake-up.
 
 use std::collections::BTreeMap;
@@ -17,16 +17,23 @@ use crate::{Event, Revision};
 pub(super) struct Interest {
     /// No event after this revision concerned the prefix.
     last: AtomicU64,
+    /// No event after this revision that concerned the prefix has left the history.
+    forgotten: AtomicU64,
     signal: watch::Sender<()>,
 }
 
 impl Interest {
-    fn since(revision: Revision) -> Self {
-        Self { last: AtomicU64::new(revision.0), signal: watch::Sender::new(()) }
+    fn since(oldest: Revision, newest: Revision) -> Self {
+        let (last, forgotten) = (AtomicU64::new(newest.0), AtomicU64::new(oldest.0));
+        Self { last, forgotten, signal: watch::Sender::new(()) }
     }
 
     pub(super) fn last(&self) -> Revision {
         Revision(self.last.load(Ordering::Acquire))
+    }
+
+    pub(super) fn forgotten(&self) -> Revision {
+        Revision(self.forgotten.load(Ordering::Acquire))
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<()> {
@@ -42,10 +49,11 @@ impl Interest {
 pub(super) struct Interests(BTreeMap<Arc<str>, (Arc<Interest>, usize)>);
 
 impl Interests {
-    /// Adds a watcher; `now` is the revision of the state, up to which anything may have happened under the prefix.
-    pub(super) fn add(&mut self, prefix: &Arc<str>, now: Revision) -> Arc<Interest> {
-        let (interest, watchers) =
-            self.0.entry(prefix.clone()).or_insert_with(|| (Arc::new(Interest::since(now)), 0));
+    /// Adds a watcher. The history reaches from `oldest` to `newest`, and in it anything may have happened under the
+    /// prefix.
+    pub(super) fn add(&mut self, prefix: &Arc<str>, oldest: Revision, newest: Revision) -> Arc<Interest> {
+        let fresh = || (Arc::new(Interest::since(oldest, newest)), 0);
+        let (interest, watchers) = self.0.entry(prefix.clone()).or_insert_with(fresh);
         *watchers += 1;
         interest.clone()
     }
@@ -73,12 +81,21 @@ impl Interests {
         marked
     }
 
+    /// Notes that events have left the history.
+    pub(super) fn forget<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>) {
+        for event in events {
+            self.concerned(&event.record.key, |interest| {
+                interest.forgotten.store(event.revision.0, Ordering::Release);
+            });
+        }
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Interest>> {
         self.0.values().map(|(interest, _)| interest)
     }
 
     /// Visits every prefix of a key, longest first, in steps that grow with their number and not with all watchers'.
-    fn concerned<'a>(&'a self, key: &'a str, mut visit: impl FnMut(&'a Arc<Interest>)) {
+    fn concerned(&self, key: &str, mut visit: impl FnMut(&Arc<Interest>)) {
         let mut end = Bound::Included(key);
         while let Some((prefix, (interest, _))) = self.0.range::<str, _>((Bound::Unbounded, end)).next_back()
         {
@@ -107,7 +124,7 @@ mod tests {
         let mut interests = Interests::default();
         let prefixes = ["", "/a", "/a/", "/a/b", "/a/b/c", "/a/bc", "/a/é", "/b", "/", "0", "/a/b/c/d/e"];
         for prefix in prefixes {
-            interests.add(&prefix.into(), Revision(1));
+            interests.add(&prefix.into(), Revision(1), Revision(1));
         }
         for key in ["/a/b/c/d", "/a/bcd", "/a/è", "/a/é/x", "/", "x", "", "/c", "/a/b/c/d/e"] {
             let mut visited = 0;
@@ -120,8 +137,8 @@ mod tests {
     fn an_interest_lives_as_long_as_its_watchers() {
         let mut interests = Interests::default();
         let prefix: Arc<str> = "/a".into();
-        interests.add(&prefix, Revision(1));
-        interests.add(&prefix, Revision(1));
+        interests.add(&prefix, Revision(1), Revision(1));
+        interests.add(&prefix, Revision(1), Revision(1));
         interests.remove(&prefix);
         assert_eq!(interests.all().count(), 1);
         interests.remove(&prefix);

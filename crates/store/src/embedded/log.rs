@@ -206,3 +206,48 @@ fn follows(group: &Group, newest: Revision) -> bool {
     let steps = group.transactions.windows(2).all(|pair| pair[1].0.0 == pair[0].0.0 + 1);
     steps && (last <= newest || first.0 == newest.0 + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn onto(path: &str) -> Log {
+        let file = private_file().open(path).unwrap();
+        Log { directory: PathBuf::from("/nonexistent"), file, length: MAGIC.len() as u64 }
+    }
+
+    impl Log {
+        /// Takes every write and cannot be synced.
+        pub(in super::super) fn failing() -> Self {
+            onto("/dev/null")
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_is_final() {
+        let refused = Log::failing().append(b"frame");
+        assert!(matches!(refused, Err(AppendError::Broken(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_is_final() {
+        // Refuses every write for want of space, and cannot be truncated.
+        let refused = onto("/dev/full").append(b"frame");
+        assert!(matches!(refused, Err(AppendError::Broken(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn only_files_that_are_covered_go() {
+        let directory = tempfile::tempdir().unwrap();
+        for first in [2, 10, 20] {
+            create(directory.path(), Revision(first)).unwrap();
+        }
+        let left = |revision| {
+            remove_up_to(directory.path(), Revision(revision)).unwrap();
+            files(directory.path()).unwrap().iter().map(|(first, _)| first.0).collect::<Vec<_>>()
+        };
+        assert_eq!(left(8), [2, 10, 20]);
+        assert_eq!(left(9), [10, 20]);
+        assert_eq!(left(100), [20]);
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use super::history::{HistoryBounds, Millis};
+use super::history::{HistoryBounds, Kept, Millis};
 use super::interests::{Interest, Interests};
 use super::state::State;
 use crate::{Event, ReadError, Revision};
@@ -41,7 +41,10 @@ impl Shared {
             for event in events {
                 state.apply(event.clone(), time);
             }
-            (state.trim(bounds, time), self.interests().mark(events))
+            let trimmed = state.trim(bounds, time);
+            let interests = self.interests();
+            interests.forget(trimmed.iter().map(Kept::event));
+            (trimmed, interests.mark(events))
         };
         concerned.iter().for_each(|interest| interest.wake());
         drop(trimmed);
@@ -52,7 +55,7 @@ impl Shared {
         let state = self.open()?;
         state.kept(after)?;
         // Still under the state's lock: nothing is published between looking at the revision and being registered.
-        Ok(self.interests().add(prefix, state.revision()))
+        Ok(self.interests().add(prefix, state.oldest(), state.revision()))
     }
 
     pub(super) fn unwatch(&self, prefix: &str) {
