@@ -407,7 +407,7 @@ fn happened(event: &svcd_store::Event) -> Happened {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_is_what_the_model_is(steps in vec(step(), 1..80)) {

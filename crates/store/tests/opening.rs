@@ -237,6 +237,44 @@ async fn either_checkpoint_is_enough() {
 }
 
 #[tokio::test]
+async fn big_values_survive_a_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Embedded::open(directory.path(), eager()).unwrap();
+    // Around the sizes at which sled puts values into files of their own.
+    for (number, size) in [100_000, 400_000, 600_000, 1 << 20, 3 << 20].into_iter().enumerate() {
+        put(&store, &format!("big/{number}"), vec![b'b'; size]).await;
+    }
+    until("the log to be without the big values", async || {
+        put(&store, "filler", vec![b'y'; 1000]).await;
+        size(&directory.path().join("log")) < 100_000
+    })
+    .await;
+    let before = store.list(ListRequest::default()).await.unwrap();
+    drop(store);
+    let store = Embedded::open(directory.path(), eager()).unwrap();
+    assert_eq!(store.list(ListRequest::default()).await.unwrap().records, before.records);
+}
+
+#[tokio::test]
+async fn a_bloated_checkpoint_is_written_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Embedded::open(directory.path(), eager()).unwrap();
+    until_two_checkpoints(directory.path(), &store).await;
+    // Sparse: it only looks as if it took that much.
+    let bloat = directory.path().join("sled-a/blobs/12345");
+    fs::File::create(&bloat).unwrap().set_len(1 << 30).unwrap();
+    until("the bloat to go", async || {
+        put(&store, "filler", vec![b'y'; 1000]).await;
+        !bloat.exists()
+    })
+    .await;
+    let before = store.list(ListRequest::default()).await.unwrap();
+    drop(store);
+    let store = Embedded::open(directory.path(), eager()).unwrap();
+    assert_eq!(store.list(ListRequest::default()).await.unwrap().records, before.records);
+}
+
+#[tokio::test]
 async fn overwriting_does_not_grow_the_disk_without_end() {
     let directory = tempfile::tempdir().unwrap();
     let history = HistoryBounds { events: 1000, ..HistoryBounds::default() };

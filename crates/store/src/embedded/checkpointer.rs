@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{CheckpointError, Content, Job, Mark, Slot};
 use super::log::{Log, remove_up_to};
 use super::state::State;
 use crate::Revision;
+
+/// How long to leave it after a checkpoint could not even be begun.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// A slot, and what a checkpoint into it would have to write.
 struct Tracked {
@@ -26,6 +29,7 @@ struct Tracked {
 pub(super) struct Checkpointer {
     slots: [Tracked; 2],
     running: Option<Running>,
+    not_before: Option<Instant>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -43,7 +47,12 @@ impl Checkpointer {
             slot,
             dirty: HashSet::new(),
         };
-        Self { slots: Slot::both(directory).map(track), running: None, cancelled: Arc::default() }
+        Self {
+            slots: Slot::both(directory).map(track),
+            running: None,
+            not_before: None,
+            cancelled: Arc::default(),
+        }
     }
 
     /// The complete slots, oldest first.
@@ -80,10 +89,12 @@ impl Checkpointer {
     /// Begins a checkpoint if the log has grown enough and none is running.
     pub(super) fn consider(&mut self, log: &mut Log, threshold: u64, state: &State) {
         self.collect();
-        if self.running.is_some() || log.bytes() < threshold {
+        let pausing = || self.not_before.is_some_and(|time| Instant::now() < time);
+        if self.running.is_some() || log.bytes() < threshold || pausing() {
             return;
         }
         if let Err(error) = self.begin(log, state) {
+            self.not_before = Some(Instant::now() + PAUSE);
             tracing::warn!(%error, "cannot begin a checkpoint; the log goes on growing");
         }
     }

@@ -5,7 +5,7 @@
 //! ever seen, not even in a conflict's answer.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -22,6 +22,8 @@ use crate::{CommitError, Committed, Event, Txn};
 const GROUP_BYTES: usize = 8 << 20;
 /// The buffer for frames is given back when a big group has blown it up.
 const BUFFER_KEPT: usize = 1 << 20;
+/// A sync that takes this long is worth a warning.
+const SLOW: Duration = Duration::from_secs(1);
 
 type Answer = Result<Committed, CommitError>;
 /// Who waits, and what there is to say if the group gets to disk.
@@ -109,7 +111,13 @@ impl Committer {
             return Ok(());
         }
         frame::encode(&mut self.buffer, events, time);
+        let started = Instant::now();
         let appended = self.log.append(&self.buffer);
+        let (bytes, elapsed) = (self.buffer.len(), started.elapsed());
+        tracing::trace!(events = events.len(), bytes, ?elapsed, "group appended");
+        if elapsed > SLOW {
+            tracing::warn!(bytes, ?elapsed, "the store's disk is slow to sync; every write waits for it");
+        }
         if self.buffer.capacity() > BUFFER_KEPT {
             self.buffer = Vec::new();
         }
