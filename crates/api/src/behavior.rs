@@ -1,0 +1,270 @@
+//! Kinds written against typed objects, and the adapter that shows them to the server as [`Kind`]s over JSON.
+//!
+//! [`Behavior`] has a default for everything that most kinds do alike; a kind's file says only what is its own. The
+//! adapter adds what is the same for all: metadata rules, `status` that only `/status` writes, and
+//! `metadata.generation`.
+
+use std::marker::PhantomData;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::decode;
+use crate::field::FieldError;
+use crate::kind::{Claim, Column, Decoded, Grant, Kind, KindInfo, Subresource};
+use crate::metadata;
+use crate::names::NameRule;
+
+/// What a kind's file defines.
+pub(crate) trait Behavior: Send + Sync + 'static {
+    /// The type in `k8s-openapi`.
+    type Object: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned;
+
+    const INFO: &'static KindInfo;
+    const NAMES: NameRule = NameRule::Subdomain;
+    /// What a new object's `status` is, whatever the client sent; `None` keeps what it sent.
+    const INITIAL_STATUS: Option<&'static str> = None;
+    /// The top-level fields whose change raises `metadata.generation`.
+    const GENERATION: &'static [&'static str] = &[];
+    const COLUMNS: &'static [Column];
+    const SELECTABLE: &'static [&'static str] = &[];
+    /// Merge keys besides those of metadata: path, keys (see [`Kind::merge_keys`]).
+    const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] = &[];
+    /// Where the kind has a pod's spec: `spec`, `spec.template.spec`.
+    const POD_SPEC: Option<&'static str> = None;
+
+    fn default(_object: &mut Self::Object) {}
+
+    fn prepare_create(_object: &mut Self::Object) {}
+
+    fn prepare_update(_new: &mut Self::Object, _old: &Self::Object) {}
+
+    fn validate(_object: &Self::Object, _errors: &mut Vec<FieldError>) {}
+
+    fn validate_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Vec<FieldError>) {}
+
+    fn validate_status(_new: &Self::Object, _old: &Self::Object, _errors: &mut Vec<FieldError>) {}
+
+    /// The values of [`Behavior::SELECTABLE`], in its order.
+    fn selectable(_object: &Self::Object) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn cells(object: &Self::Object, now: Timestamp) -> Vec<Value>;
+
+    fn claims(_object: &Self::Object, _old: Option<&Self::Object>) -> Vec<Claim> {
+        Vec::new()
+    }
+
+    fn grant(_object: &mut Self::Object, _grants: &[Grant]) {}
+
+    fn deletion_grace_seconds(_object: &Self::Object) -> Option<i64> {
+        None
+    }
+}
+
+/// The [`Kind`] of a [`Behavior`].
+pub(crate) struct Adapter<B>(PhantomData<fn() -> B>);
+
+impl<B> Adapter<B> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<B: Behavior> Adapter<B> {
+    fn has_status() -> bool {
+        B::INFO.subresources.contains(&Subresource::Status)
+    }
+
+    /// Canonical objects decode; of anything else nothing typed is known.
+    fn read(value: &Value) -> Option<B::Object> {
+        decode::typed(value).ok().map(|typed| typed.object)
+    }
+
+    fn change(value: &mut Value, change: impl FnOnce(&mut B::Object)) {
+        if let Some(mut object) = Self::read(value) {
+            change(&mut object);
+            *value = encode(&object);
+        }
+    }
+
+    /// Raises the generation when one of the wanted-state fields differs.
+    fn bump_generation(new: &mut Value, old: &Value) {
+        if B::GENERATION.is_empty() {
+            return;
+        }
+        let changed = B::GENERATION.iter().any(|field| new.get(field) != old.get(field));
+        let before = old["metadata"]["generation"].as_i64().unwrap_or(0);
+        set_generation(new, before + i64::from(changed));
+    }
+
+    fn initial_status() -> Option<Value> {
+        B::INITIAL_STATUS.map(|text| serde_json::from_str(text).expect("initial statuses are JSON"))
+    }
+}
+
+fn encode<T: Serialize>(object: &T) -> Value {
+    serde_json::to_value(object).expect("API types serialise to JSON: their map keys are strings")
+}
+
+fn set_generation(object: &mut Value, generation: i64) {
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.insert("generation".to_owned(), json!(generation));
+    }
+}
+
+fn replace_field(object: &mut Value, field: &str, value: Option<&Value>) {
+    let Some(map) = object.as_object_mut() else { return };
+    match value {
+        Some(value) => map.insert(field.to_owned(), value.clone()),
+        None => map.remove(field),
+    };
+}
+
+fn carry_metadata(new: &mut Value, old: &Value) {
+    let (Ok(mut new_meta), Ok(old_meta)) =
+        (decode::typed::<ObjectMeta>(&new["metadata"]), decode::typed::<ObjectMeta>(&old["metadata"]))
+    else {
+        return;
+    };
+    metadata::carry_over(&mut new_meta.object, &old_meta.object);
+    new["metadata"] = encode(&new_meta.object);
+}
+
+/// Takes what Go's `omitempty` leaves out of an encoded object: maps that came without entries.
+fn prune(object: &mut Value, empty_maps: &[String]) {
+    for pointer in empty_maps {
+        let Some((parent, key)) = pointer.rsplit_once('/') else { continue };
+        let key = key.replace("~1", "/").replace("~0", "~");
+        if let Some(Value::Object(parent)) = object.pointer_mut(parent)
+            && parent.get(&key).and_then(Value::as_object).is_some_and(serde_json::Map::is_empty)
+        {
+            parent.remove(&key);
+        }
+    }
+}
+
+impl<B: Behavior> Kind for Adapter<B> {
+    fn info(&self) -> &'static KindInfo {
+        B::INFO
+    }
+
+    fn decode(&self, mut raw: Value) -> Result<Decoded, String> {
+        if let Some(map) = raw.as_object_mut() {
+            map.insert("apiVersion".to_owned(), json!(B::Object::API_VERSION));
+            map.insert("kind".to_owned(), json!(B::Object::KIND));
+        }
+        let typed = decode::typed::<B::Object>(&raw).map_err(|e| e.to_string())?;
+        let mut object = encode(&typed.object);
+        prune(&mut object, &typed.empty_maps);
+        Ok(Decoded { object, unknown: typed.unknown })
+    }
+
+    fn set_defaults(&self, object: &mut Value) {
+        Self::change(object, B::default);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        if let Some(status) = Self::initial_status() {
+            replace_field(object, "status", Some(&status));
+        }
+        Self::change(object, |object| {
+            let meta = object.metadata_mut();
+            meta.generation = (!B::GENERATION.is_empty()).then_some(1);
+            meta.self_link = None;
+            B::prepare_create(object);
+        });
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        if Self::has_status() {
+            replace_field(new, "status", old.get("status"));
+        }
+        carry_metadata(new, old);
+        if let Some(old) = Self::read(old) {
+            Self::change(new, |new| B::prepare_update(new, &old));
+        }
+        Self::bump_generation(new, old);
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        let fields: Vec<String> =
+            [new, old].iter().filter_map(|o| o.as_object()).flat_map(|o| o.keys().cloned()).collect();
+        for field in fields.iter().filter(|f| !["metadata", "status"].contains(&f.as_str())) {
+            replace_field(new, field, old.get(field));
+        }
+        carry_metadata(new, old);
+        let owners = old["metadata"].get("ownerReferences");
+        replace_field(&mut new["metadata"], "ownerReferences", owners);
+    }
+
+    fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let Some(object) = Self::read(new) else {
+            return vec![FieldError::internal("", "the object does not decode")];
+        };
+        let old = old.and_then(Self::read);
+        metadata::validate(object.metadata(), B::INFO.namespaced, B::NAMES, &mut errors);
+        if let Some(old) = &old {
+            metadata::validate_update(object.metadata(), old.metadata(), &mut errors);
+        }
+        B::validate(&object, &mut errors);
+        if let Some(old) = &old {
+            B::validate_update(&object, old, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_status(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let (Some(new), Some(old)) = (Self::read(new), Self::read(old)) else {
+            return vec![FieldError::internal("", "the object does not decode")];
+        };
+        metadata::validate(new.metadata(), B::INFO.namespaced, B::NAMES, &mut errors);
+        metadata::validate_update(new.metadata(), old.metadata(), &mut errors);
+        B::validate_status(&new, &old, &mut errors);
+        errors
+    }
+
+    fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
+        if B::SELECTABLE.is_empty() {
+            return Vec::new();
+        }
+        let values = Self::read(object).map(|object| B::selectable(&object)).unwrap_or_default();
+        B::SELECTABLE.iter().copied().zip(values).collect()
+    }
+
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        B::SELECTABLE
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        B::COLUMNS
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        Self::read(object).map(|object| B::cells(&object, now)).unwrap_or_default()
+    }
+
+    fn claims(&self, object: &Value, old: Option<&Value>) -> Vec<Claim> {
+        let old = old.and_then(Self::read);
+        Self::read(object).map(|object| B::claims(&object, old.as_ref())).unwrap_or_default()
+    }
+
+    fn grant(&self, object: &mut Value, grants: &[Grant]) {
+        Self::change(object, |object| B::grant(object, grants));
+    }
+
+    fn deletion_grace_seconds(&self, object: &Value) -> Option<i64> {
+        B::deletion_grace_seconds(&Self::read(object)?)
+    }
+
+    fn merge_keys(&self, path: &str) -> Option<&'static [&'static str]> {
+        crate::patch::keys::lookup(path, B::MERGE_KEYS, B::POD_SPEC)
+    }
+}

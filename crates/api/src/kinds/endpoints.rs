@@ -1,0 +1,117 @@
+//! Endpoints: the older way of saying which addresses serve a Service. Still written and read by many.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
+use serde_json::{Value, json};
+
+use crate::behavior::Behavior;
+use crate::field::{FieldError, Path};
+use crate::kind::{Column, KindInfo};
+use crate::{rules, table};
+
+/// Addresses shown before "more".
+const SHOWN: usize = 3;
+
+pub(crate) struct EndpointsKind;
+
+impl Behavior for EndpointsKind {
+    type Object = Endpoints;
+
+    const INFO: &'static KindInfo = &KindInfo {
+        group: "",
+        version: "v1",
+        kind: "Endpoints",
+        plural: "endpoints",
+        singular: "endpoints",
+        short_names: &["ep"],
+        categories: &[],
+        namespaced: true,
+        subresources: &[],
+        create_on_update: true,
+        unconditional_update: true,
+    };
+    const COLUMNS: &'static [Column] = &[
+        table::NAME,
+        table::text("Endpoints", "The set of all endpoints is the union of all subsets."),
+        table::AGE,
+    ];
+
+    fn default(endpoints: &mut Endpoints) {
+        let ports = endpoints.subsets.iter_mut().flatten().flat_map(|s| s.ports.iter_mut().flatten());
+        for port in ports {
+            port.protocol.get_or_insert_with(|| "TCP".to_owned());
+        }
+    }
+
+    fn validate(endpoints: &Endpoints, errors: &mut Vec<FieldError>) {
+        let subsets = Path::new("subsets");
+        for (index, subset) in endpoints.subsets.iter().flatten().enumerate() {
+            validate_subset(&subsets.index(index), subset, errors);
+        }
+    }
+
+    fn cells(endpoints: &Endpoints, now: Timestamp) -> Vec<Value> {
+        let meta = &endpoints.metadata;
+        vec![table::name(meta), json!(shown(endpoints)), table::age(meta, now)]
+    }
+}
+
+fn validate_subset(path: &Path<'_>, subset: &EndpointSubset, errors: &mut Vec<FieldError>) {
+    if subset.addresses.is_none() && subset.not_ready_addresses.is_none() {
+        errors.push(FieldError::required(path, "must specify `addresses` or `notReadyAddresses`"));
+    }
+    for (field, list) in
+        [("addresses", &subset.addresses), ("notReadyAddresses", &subset.not_ready_addresses)]
+    {
+        for (index, address) in list.iter().flatten().enumerate() {
+            validate_address(&path.child(field).index(index), address, errors);
+        }
+    }
+    let ports = subset.ports.as_deref().unwrap_or_default();
+    for (index, port) in ports.iter().enumerate() {
+        validate_port(&path.child("ports").index(index), port, ports.len() > 1, errors);
+    }
+}
+
+fn validate_address(path: &Path<'_>, address: &EndpointAddress, errors: &mut Vec<FieldError>) {
+    rules::endpoint_ip(&path.child("ip"), &address.ip, errors);
+    if let Some(hostname) = &address.hostname {
+        rules::label(&path.child("hostname"), hostname, errors);
+    }
+    if let Some(node) = &address.node_name {
+        rules::subdomain(&path.child("nodeName"), node, errors);
+    }
+}
+
+fn validate_port(path: &Path<'_>, port: &EndpointPort, needs_name: bool, errors: &mut Vec<FieldError>) {
+    match port.name.as_deref().unwrap_or_default() {
+        "" if needs_name => errors.push(FieldError::required(path.child("name"), "")),
+        "" => {}
+        name => rules::label(&path.child("name"), name, errors),
+    }
+    rules::port(&path.child("port"), port.port, errors);
+    rules::protocol(&path.child("protocol"), port.protocol.as_deref(), errors);
+}
+
+/// `a:p,b:p,c:p + 2 more...`
+fn shown(endpoints: &Endpoints) -> String {
+    let mut list: Vec<String> = Vec::new();
+    for subset in endpoints.subsets.iter().flatten() {
+        let addresses = subset.addresses.as_deref().unwrap_or_default();
+        let ports = subset.ports.as_deref().unwrap_or_default();
+        if ports.is_empty() {
+            list.extend(addresses.iter().map(|a| a.ip.clone()));
+        }
+        for port in ports {
+            list.extend(addresses.iter().map(|a| host_port(&a.ip, port.port)));
+        }
+    }
+    match list.len().saturating_sub(SHOWN) {
+        0 => table::or_none(list.join(",")),
+        more => format!("{} + {more} more...", list[..SHOWN].join(",")),
+    }
+}
+
+fn host_port(ip: &str, port: i32) -> String {
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}

@@ -1,0 +1,147 @@
+//! Services: a stable address and name for a set of pods.
+//!
+//! `default` fills in what does not depend on the stored object, `update` what does (an update may leave out what was
+//! allocated, and a change of type drops what the new type has no use for), `validate` holds the rules, `claims` asks
+//! for addresses and node ports. The cluster has one IPv4 range: IPv6 and dual stack are refused by name.
+
+mod claims;
+mod default;
+mod table;
+mod update;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use serde_json::Value;
+
+use crate::behavior::Behavior;
+use crate::field::FieldError;
+use crate::kind::{Claim, Column, Grant, KindInfo, Subresource};
+use crate::names::NameRule;
+
+pub(crate) struct Services;
+
+impl Behavior for Services {
+    type Object = Service;
+
+    const INFO: &'static KindInfo = &KindInfo {
+        group: "",
+        version: "v1",
+        kind: "Service",
+        plural: "services",
+        singular: "service",
+        short_names: &["svc"],
+        categories: &["all"],
+        namespaced: true,
+        subresources: &[Subresource::Status],
+        create_on_update: true,
+        unconditional_update: true,
+    };
+    const NAMES: NameRule = NameRule::Label;
+    const INITIAL_STATUS: Option<&'static str> = Some(r#"{"loadBalancer":{}}"#);
+    const COLUMNS: &'static [Column] = table::COLUMNS;
+    const SELECTABLE: &'static [&'static str] = &["spec.clusterIP", "spec.type"];
+    const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
+        &[("spec.ports", &["port", "protocol"]), ("status.conditions", &["type"])];
+
+    fn default(service: &mut Service) {
+        default::apply(service);
+    }
+
+    fn prepare_create(service: &mut Service) {
+        update::settle_new(service.spec.get_or_insert_default());
+    }
+
+    fn prepare_update(new: &mut Service, old: &Service) {
+        let empty = ServiceSpec::default();
+        update::settle(new.spec.get_or_insert_default(), old.spec.as_ref().unwrap_or(&empty));
+    }
+
+    fn validate(service: &Service, errors: &mut Vec<FieldError>) {
+        let empty = ServiceSpec::default();
+        validate::spec(service.spec.as_ref().unwrap_or(&empty), errors);
+    }
+
+    fn validate_update(new: &Service, old: &Service, errors: &mut Vec<FieldError>) {
+        if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
+            validate::change(new, old, errors);
+        }
+    }
+
+    fn validate_status(new: &Service, _old: &Service, errors: &mut Vec<FieldError>) {
+        validate::status(new, errors);
+    }
+
+    fn selectable(service: &Service) -> Vec<String> {
+        let spec = service.spec.as_ref();
+        vec![
+            spec.and_then(|s| s.cluster_ip.clone()).unwrap_or_default(),
+            spec.and_then(|s| s.type_.clone()).unwrap_or_default(),
+        ]
+    }
+
+    fn cells(service: &Service, now: Timestamp) -> Vec<Value> {
+        table::cells(service, now)
+    }
+
+    fn claims(service: &Service, _old: Option<&Service>) -> Vec<Claim> {
+        service.spec.as_ref().map(claims::of).unwrap_or_default()
+    }
+
+    fn grant(service: &mut Service, grants: &[Grant]) {
+        if let Some(spec) = &mut service.spec {
+            claims::grant(spec, grants);
+        }
+    }
+}
+
+/// Questions about a spec that several of the files ask.
+trait SpecExt {
+    /// The type, ClusterIP when absent.
+    fn kind(&self) -> &str;
+    /// Has, or could have, a cluster IP (or `None`).
+    fn needs_cluster_ip(&self) -> bool;
+    /// Has the cluster IP `None`.
+    fn is_headless(&self) -> bool;
+    /// Node ports are given to it.
+    fn needs_node_ports(&self) -> bool;
+    /// Can be reached from outside the cluster.
+    fn is_external(&self) -> bool;
+    /// Has a port for the health checks of load balancers.
+    fn needs_health_check_port(&self) -> bool;
+}
+
+impl SpecExt for ServiceSpec {
+    fn kind(&self) -> &str {
+        self.type_.as_deref().unwrap_or("ClusterIP")
+    }
+
+    fn needs_cluster_ip(&self) -> bool {
+        matches!(self.kind(), "ClusterIP" | "NodePort" | "LoadBalancer")
+    }
+
+    fn is_headless(&self) -> bool {
+        let first = self.cluster_ips.as_ref().and_then(|ips| ips.first());
+        first.or(self.cluster_ip.as_ref()).is_some_and(|ip| ip == "None")
+    }
+
+    fn needs_node_ports(&self) -> bool {
+        match self.kind() {
+            "NodePort" => true,
+            "LoadBalancer" => self.allocate_load_balancer_node_ports != Some(false),
+            _ => false,
+        }
+    }
+
+    fn is_external(&self) -> bool {
+        matches!(self.kind(), "NodePort" | "LoadBalancer")
+            || (self.kind() == "ClusterIP" && self.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()))
+    }
+
+    fn needs_health_check_port(&self) -> bool {
+        self.kind() == "LoadBalancer" && self.external_traffic_policy.as_deref() == Some("Local")
+    }
+}
