@@ -1,1 +1,52 @@
-//! To be written.
+//! The API server: HTTP in front of the store. One pipeline for every kind (route, authenticate, authorize, limit, act,
+//! answer); everything that is different for one kind stands behind `svcd_api::kind::Kind`.
+//!
+//! Promises: an answered write is durable; a list is one revision; a watch has neither gaps nor repeats; no lock is held
+//! while a client is waited for.
+//! Refuses: to know a kind by name (the few exceptions are rules of the cluster: join tokens, leases, what an agent may
+//! do), and to keep state of its own that the store does not have.
+
+mod allocate;
+mod authn;
+mod authz;
+mod body;
+mod call;
+mod config;
+mod create;
+mod delete;
+mod discovery;
+mod document;
+mod errors;
+mod filter;
+mod health;
+mod join;
+mod json;
+mod limits;
+mod metadata;
+mod metrics;
+mod namespaces;
+mod negotiate;
+mod openapi;
+mod patch;
+mod query;
+mod read;
+mod record;
+mod represent;
+mod resources;
+mod route;
+mod serve;
+mod server;
+mod subresource;
+mod update;
+mod user;
+mod version;
+mod watch;
+mod write;
+mod write_timeout;
+
+pub use config::Config;
+pub use limits::Limits;
+pub use serve::ServeError;
+pub use server::ApiServer;
+pub use user::{AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES, User};
+pub use version::GIT_VERSION;

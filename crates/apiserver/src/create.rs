@@ -1,0 +1,108 @@
+//! POST on a collection: decode, defaults, validation, claims, and the object in one transaction with the namespace
+//! that it lives in: nothing comes to be in a namespace that is on its way out.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::Value;
+use svcd_store::{Expect, Txn};
+
+use crate::body;
+use crate::call::Call;
+use crate::errors::Failure;
+use crate::query::WriteOptions;
+use crate::resources::Resource;
+use crate::server::ApiServer;
+use crate::write::{ATTEMPTS, Miss, Written, answer};
+use crate::{allocate, metadata};
+
+/// How many generated names are tried.
+const NAMES: usize = 8;
+
+impl ApiServer {
+    /// POST on a collection.
+    pub(crate) async fn create(&self, call: &Call, bytes: &Bytes) -> Result<Response<Body>, Failure> {
+        let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+        let parsed = body::parse_object(&call.headers, bytes)?;
+        let object = body::decode(call, parsed, options.field_validation)?;
+        let written = self.create_object(call, object, options.dry_run).await?;
+        answer(call, StatusCode::CREATED, &written)
+    }
+
+    /// Creates a decoded object.
+    pub(crate) async fn create_object(
+        &self,
+        call: &Call,
+        mut object: Value,
+        dry_run: bool,
+    ) -> Result<Written, Failure> {
+        metadata::place(&mut object, &call.target)?;
+        if !metadata::text(&object, "resourceVersion").is_empty() {
+            return Err(Failure::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        call.check(&object)?;
+        let base = metadata::text(&object, "generateName").to_owned();
+        let generated = metadata::text(&object, "name").is_empty() && !base.is_empty();
+        for round in 1.. {
+            if generated {
+                metadata::of(&mut object).insert("name".to_owned(), metadata::generate_name(&base).into());
+            }
+            match self.create_named(call.resource(), object.clone(), dry_run).await {
+                Ok(written) => return Ok(written),
+                Err(failure) if generated && round < NAMES && failure.code() == StatusCode::CONFLICT => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::internal("no free name could be generated"))
+    }
+
+    /// Creates an object that has its name.
+    pub(crate) async fn create_named(
+        &self,
+        resource: &Resource,
+        mut object: Value,
+        dry_run: bool,
+    ) -> Result<Written, Failure> {
+        metadata::begin(&mut object);
+        resource.kind.set_defaults(&mut object);
+        resource.kind.prepare_create(&mut object);
+        let name = metadata::text(&object, "name").to_owned();
+        let namespace = metadata::text(&object, "namespace").to_owned();
+        let mut txn = self.namespace_for(resource, &namespace, &name).await?;
+        let errors = resource.kind.validate(&object, None);
+        if !errors.is_empty() {
+            return Err(Failure::invalid(resource.info.group, resource.info.kind, &name, &errors));
+        }
+        let key = resource.key(&namespace, &name);
+        for _ in 0..ATTEMPTS {
+            if self.store.get(&key).await?.is_some() {
+                return Err(Failure::already_exists(resource.info, &name));
+            }
+            match self.put_new(resource, object.clone(), txn.clone(), dry_run).await {
+                Ok(written) => return Ok(written),
+                Err(Miss::Refused(failure)) => return Err(failure),
+                Err(Miss::Raced(lost)) if lost == key || allocate::is_claim(&lost) => {}
+                Err(Miss::Raced(_)) => txn = self.namespace_for(resource, &namespace, &name).await?,
+            }
+        }
+        Err(Failure::unavailable("other writers were faster again and again; try again"))
+    }
+
+    /// What must hold of the namespace of a new object.
+    async fn namespace_for(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Txn, Failure> {
+        let Some(namespaces) = self.resources.namespaces().filter(|_| resource.info.namespaced) else {
+            return Ok(Txn::default());
+        };
+        let key = namespaces.key("", namespace);
+        let mut found = self.store.get(&key).await?;
+        if found.is_none() && Self::is_system_namespace(namespace) {
+            Box::pin(self.ensure_namespace(namespace)).await?;
+            found = self.store.get(&key).await?;
+        }
+        let record = found.ok_or_else(|| Failure::not_found(namespaces.info, namespace))?;
+        if metadata::is_deleting(&crate::record::decode(&record)) {
+            return Err(Failure::terminating(resource.info, name, namespace));
+        }
+        Ok(Txn { expect: vec![(key, Expect::At(record.modified))], ops: Vec::new() })
+    }
+}

@@ -1,0 +1,40 @@
+//! The namespaces that every cluster has. The server makes them itself, at its start and again when one is missing as
+//! something is created in it.
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::errors::Failure;
+use crate::server::ApiServer;
+
+const SYSTEM: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+impl ApiServer {
+    /// Makes the system's namespaces where they do not exist. Call it once before serving; [`ApiServer::serve`] does.
+    ///
+    /// # Errors
+    /// One sentence, when the store cannot be read or written.
+    pub async fn bootstrap(&self) -> Result<(), String> {
+        for name in SYSTEM {
+            self.ensure_namespace(name).await.map_err(|failure| failure.message().to_owned())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_system_namespace(name: &str) -> bool {
+        SYSTEM.contains(&name)
+    }
+
+    pub(crate) async fn ensure_namespace(&self, name: &str) -> Result<(), Failure> {
+        let Some(resource) = self.resources.namespaces() else { return Ok(()) };
+        if self.store.get(&resource.key("", name)).await?.is_some() {
+            return Ok(());
+        }
+        let object = json!({ "apiVersion": resource.api_version, "kind": resource.info.kind, "metadata": { "name": name } });
+        let decoded = resource.kind.decode(object).map_err(Failure::internal)?;
+        match self.create_named(resource, decoded.object, false).await {
+            Err(failure) if failure.code() != StatusCode::CONFLICT => Err(failure),
+            _ => Ok(()),
+        }
+    }
+}

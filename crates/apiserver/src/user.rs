@@ -1,0 +1,47 @@
+//! Who is asking: a name and groups, as a client certificate or a token says them.
+
+/// The group that may do everything.
+pub const MASTERS: &str = "system:masters";
+/// The group of the agents; its members are named `system:node:NAME`.
+pub const NODES: &str = "system:nodes";
+/// The group of those who hold a join token; they may do nothing but join.
+pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
+/// The group of everyone who could be told apart.
+pub const AUTHENTICATED: &str = "system:authenticated";
+
+const NODE_PREFIX: &str = "system:node:";
+
+/// An authenticated user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// `admin`, `system:node:node1`.
+    pub name: String,
+    /// Group names; `system:authenticated` is always among them.
+    pub groups: Vec<String>,
+}
+
+impl User {
+    /// A user of these groups, and of `system:authenticated`.
+    pub fn new(name: impl Into<String>, groups: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut groups: Vec<String> = groups.into_iter().map(Into::into).collect();
+        if !groups.iter().any(|g| g == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        Self { name: name.into(), groups }
+    }
+
+    /// A user who may do everything, for the server's own parts.
+    pub fn master(name: impl Into<String>) -> Self {
+        Self::new(name, [MASTERS])
+    }
+
+    /// Is the user in this group?
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+
+    /// The node that an agent's certificate names.
+    pub fn node_name(&self) -> Option<&str> {
+        if self.is_in(NODES) { self.name.strip_prefix(NODE_PREFIX).filter(|n| !n.is_empty()) } else { None }
+    }
+}
