@@ -5,14 +5,23 @@
 //! EndpointSlices of its Services with no timer in between. Refuses: to know the API server or the store. All goes
 //! through a `kube::Client`, which may well run in process.
 
+mod bootstrap;
 mod config;
+mod deployment;
 mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
 mod error;
+mod eviction;
+mod garbagecollector;
 mod kit;
 mod namespace;
 mod nodeipam;
+mod nodelifecycle;
+mod podgc;
+mod replicaset;
+mod scheduler;
+mod tokencleaner;
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
@@ -52,8 +61,17 @@ fn controllers(world: &std::sync::Arc<World>) -> Vec<Task> {
         endpoints::start(world),
         endpointslicemirroring::start(world),
         nodeipam::start(world),
+        bootstrap::start(world),
+        nodelifecycle::start(world),
+        replicaset::start(world),
+        deployment::start(world),
+        scheduler::start(world),
+        podgc::start(world),
+        garbagecollector::start(world),
+        eviction::start(world),
     ];
     tasks.extend(namespace::start(world));
+    tasks.extend(tokencleaner::start(world));
     tasks
 }
 

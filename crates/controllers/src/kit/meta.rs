@@ -72,3 +72,9 @@ pub(crate) fn owners_patch(meta: &ObjectMeta, owners: &[OwnerReference]) -> Patc
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
 }
+
+/// Whether the server's answer to a delete says that the object stays for a while.
+pub(crate) fn is_lingering(meta: &ObjectMeta) -> bool {
+    let finalized = meta.finalizers.iter().flatten().next().is_some();
+    is_deleted(meta) && (finalized || meta.deletion_grace_period_seconds.unwrap_or_default() > 0)
+}
