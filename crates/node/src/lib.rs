@@ -1,11 +1,29 @@
 //! What an agent is: joins a cluster, registers its Node, keeps its Lease, and turns one set of watches into forwarding,
 //! names, routes and pods on this machine.
 //!
-//! Promises: losing the server changes nothing on the machine; ending the agent neither; only `cleanup` takes things away.
+//! Promises: losing the server changes nothing on the machine; ending the agent neither; only [`cleanup`] takes things away.
 //! Refuses: to decide anything that the crates below decide. It moves values between them and the server.
 
+mod address;
+mod client;
 mod cluster;
+mod config;
+mod error;
+mod health;
 mod join;
+mod lease;
+mod lock;
+mod names;
+mod network;
+mod node_object;
+mod nodes;
+mod own_node;
+mod services;
+mod system;
+mod watch;
 
+pub use client::client;
 pub use cluster::{ClusterInfo, PortRange};
+pub use config::{Config, Heartbeat, Role, control_plane_taint};
+pub use error::Error;
 pub use join::{Credentials, JoinConfig, JoinError, ServerUrl, join};

@@ -35,8 +35,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// Lets a subsystem register what it counts.
-    pub fn register(&self, with: impl FnOnce(&mut Registry)) {
-        with(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    pub fn register<T>(&self, with: impl FnOnce(&mut Registry) -> T) -> T {
+        with(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All metrics in the OpenMetrics text format.
