@@ -19,6 +19,7 @@ use svcd_store::{
 
 const KEYS: [&str; 8] = ["", "a", "a/1", "a/2", "a/22", "b/1", "b/é", "c"];
 const PREFIXES: [&str; 6] = ["", "a", "a/", "a/2", "b/", "nothing"];
+const MARKS: [&str; 2] = ["sled-a.complete", "sled-b.complete"];
 const HISTORY_EVENTS: usize = 25;
 
 fn options() -> Options {
@@ -44,7 +45,10 @@ enum Step {
     },
     /// Takes what one of the watches has.
     Drain(usize),
-    Reopen,
+    /// Perhaps with only one of the two checkpoints.
+    Reopen {
+        lost: Option<&'static str>,
+    },
 }
 
 /// A transaction whose expectations are made up when it is sent.
@@ -80,7 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(prefix, ago, limit, start_after)| Step::List { prefix, ago, limit, start_after }),
         2 => (select(&PREFIXES[..]), ago).prop_map(|(prefix, ago)| Step::Watch { prefix, ago }),
         4 => any::<usize>().prop_map(Step::Drain),
-        1 => Just(Step::Reopen),
+        1 => proptest::option::of(select(&MARKS[..])).prop_map(|lost| Step::Reopen { lost }),
     ]
 }
 
@@ -251,7 +255,7 @@ impl Run<'_> {
                 }
             }
             Step::Drain(_) => {}
-            Step::Reopen => self.reopen(),
+            Step::Reopen { lost } => self.reopen(lost),
         }
         assert_eq!(self.store.revision().0, self.model.revision());
     }
@@ -388,9 +392,15 @@ impl Run<'_> {
         }
     }
 
-    fn reopen(&mut self) {
+    fn reopen(&mut self, lost: Option<&str>) {
         self.watches.clear();
         self.store.close();
+        let path = |mark: &str| self.directory.join(mark);
+        if let Some(lost) = lost
+            && MARKS.iter().all(|mark| path(mark).exists())
+        {
+            std::fs::remove_file(path(lost)).unwrap();
+        }
         self.store = Embedded::open(self.directory, options()).unwrap();
         self.reopened = true;
     }
@@ -421,7 +431,7 @@ proptest! {
             for step in steps {
                 run.step(step).await;
             }
-            run.reopen();
+            run.reopen(None);
             run.list("", 0, 0, None).await;
         });
     }

@@ -237,6 +237,37 @@ async fn either_checkpoint_is_enough() {
 }
 
 #[tokio::test]
+async fn each_checkpoint_alone_is_the_whole_truth() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { checkpoint_bytes: 20_000, ..Options::default() };
+    let store = Embedded::open(directory.path(), options.clone()).unwrap();
+    // Every key is written once or twice, and not again: whatever a checkpoint leaves out stays missing.
+    let write = async |number: usize| {
+        put(&store, &format!("key/{number}"), format!("value {number}")).await;
+        if number.is_multiple_of(3) {
+            let delete = Op::Delete { key: format!("key/{number}"), last: None };
+            store.commit(Txn { expect: Vec::new(), ops: vec![delete] }).await.unwrap();
+        }
+    };
+    for hundred in 0..60 {
+        join_all((0..100).map(|number| write(hundred * 100 + number)).collect()).await;
+    }
+    let before = store.list(ListRequest::default()).await.unwrap();
+    assert_eq!(before.records.len(), 4000);
+    let marks = ["sled-a.complete", "sled-b.complete"].map(|mark| directory.path().join(mark));
+    until("the last checkpoint to be complete", async || marks.iter().all(|mark| mark.exists())).await;
+    drop(store);
+    let texts = marks.each_ref().map(|mark| fs::read(mark).unwrap());
+    for (mark, text) in marks.iter().zip(texts) {
+        fs::remove_file(mark).unwrap();
+        let store = open(directory.path()).unwrap();
+        assert_eq!(store.list(ListRequest::default()).await.unwrap().records, before.records);
+        drop(store);
+        fs::write(mark, text).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn big_values_survive_a_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
     let store = Embedded::open(directory.path(), eager()).unwrap();
