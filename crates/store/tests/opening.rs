@@ -311,14 +311,16 @@ async fn overwriting_does_not_grow_the_disk_without_end() {
     let history = HistoryBounds { events: 1000, ..HistoryBounds::default() };
     let options = Options { history, checkpoint_bytes: 200_000, ..Options::default() };
     let store = Embedded::open(directory.path(), options.clone()).unwrap();
-    let mut peak = 0;
     for round in 0..150 {
         let commit = async |key: usize| put(&store, &format!("key/{key}"), vec![b'z'; 900 + round]).await;
         join_all((0..100).map(commit).collect()).await;
-        peak = peak.max(size(directory.path()));
     }
-    // 14 MB have been written, of 100 kB that are alive.
-    assert!(peak < 6 << 20, "{peak} bytes");
+    // 14 MB have been written, of 100 kB that are alive. How far checkpoints lag behind is the machine's matter.
+    until("the disk to have little more than what is alive", async || {
+        put(&store, "key/0", vec![b'z'; 900]).await;
+        size(directory.path()) < 4 << 20
+    })
+    .await;
     let revision = store.revision();
     drop(store);
     assert_eq!(Embedded::open(directory.path(), options).unwrap().revision(), revision);
