@@ -4,6 +4,9 @@
 //! Promises: an answered [`Store::commit`] is on disk (synced); a transaction is applied whole or not at all; readers
 //! never see a revision go back; a watch sees every event after its start once, in order, or is told [`ReadError::Compacted`].
 //! Refuses: to know what the bytes mean. Nothing of Kubernetes is in here.
+//!
+//! The engine is [`Embedded`]: `Embedded::open(directory, Options::default())`. Others will stand beside it and owe what
+//! `tests/battery` asks of every engine.
 
 mod embedded;
 mod error;

@@ -59,7 +59,6 @@ impl Default for Options {
 }
 
 /// A store in a directory of its own. Dropping it closes it.
-#[derive(Debug)]
 pub struct Embedded {
     shared: Arc<Shared>,
     /// How many more transactions may wait; whoever finds no room waits for it without being queued.
@@ -67,7 +66,6 @@ pub struct Embedded {
     running: Mutex<Option<Running>>,
 }
 
-#[derive(Debug)]
 struct Running {
     requests: mpsc::UnboundedSender<Request>,
     committer: JoinHandle<()>,
@@ -112,6 +110,13 @@ impl Embedded {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Running { requests, .. } = running.as_ref().ok_or(CommitError::Closed)?;
         requests.send(request).map_err(|_| CommitError::Closed)
+    }
+}
+
+/// Says where it stands and not what is in it: Secrets are.
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded").field("revision", &self.revision()).finish_non_exhaustive()
     }
 }
 

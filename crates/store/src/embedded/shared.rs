@@ -8,7 +8,6 @@ use super::interests::{Interest, Interests};
 use super::state::State;
 use crate::{Event, ReadError, Revision};
 
-#[derive(Debug)]
 pub(super) struct Shared {
     state: RwLock<State>,
     /// Locked after `state`, never before it.
