@@ -44,6 +44,9 @@ fn check_ours(address: IpAddr) -> Result<IpAddr, Error> {
 
 fn check_usable(address: IpAddr, server: IpAddr) -> Result<(), Error> {
     let bad = |reason: &str| Err(Error::BadAddress { address, reason: reason.to_owned() });
+    if address.is_ipv6() {
+        return bad("pods are reached over IPv4 only");
+    }
     if address.is_unspecified() || address.is_multicast() {
         return bad("other nodes cannot send to it");
     }
@@ -78,7 +81,9 @@ mod tests {
     fn addresses_of_others_are_refused() {
         let error = pick(server("127.0.0.1:6443"), Some([192, 0, 2, 77].into())).unwrap_err();
         assert!(matches!(error, Error::BadAddress { .. }), "{error}");
-        let error = pick(server("127.0.0.1:6443"), Some([0, 0, 0, 0].into())).unwrap_err();
-        assert!(matches!(error, Error::BadAddress { .. }), "{error}");
+        for bad in ["0.0.0.0", "::1"] {
+            let error = check_usable(bad.parse().unwrap(), [127, 0, 0, 1].into()).unwrap_err();
+            assert!(matches!(error, Error::BadAddress { .. }), "{error}");
+        }
     }
 }

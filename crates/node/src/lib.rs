@@ -5,23 +5,31 @@
 //! Refuses: to decide anything that the crates below decide. It moves values between them and the server.
 
 mod address;
+mod agent;
+mod cleanup;
 mod client;
 mod cluster;
 mod config;
 mod error;
+mod events;
 mod health;
 mod join;
 mod lease;
 mod lock;
+mod lookup;
 mod names;
 mod network;
 mod node_object;
 mod nodes;
 mod own_node;
+mod pod_status;
+mod pods;
 mod services;
 mod system;
 mod watch;
 
+pub use agent::run;
+pub use cleanup::cleanup;
 pub use client::client;
 pub use cluster::{ClusterInfo, PortRange};
 pub use config::{Config, Heartbeat, Role, control_plane_taint};
