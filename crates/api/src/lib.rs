@@ -12,6 +12,7 @@ mod metadata;
 mod names;
 pub mod patch;
 mod pod_spec;
+pub mod protobuf;
 pub mod quantity;
 mod registry;
 mod rules;

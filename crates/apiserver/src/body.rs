@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
+use svcd_api::protobuf;
 
 use crate::call::Call;
 use crate::errors::Failure;
@@ -43,7 +44,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
-const OBJECT_TYPES: &[&str] = &["application/json", "application/yaml"];
+const OBJECT_TYPES: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// A parsed body, with the paths of the fields that stand in it twice.
 pub(crate) struct Parsed {
@@ -51,13 +52,20 @@ pub(crate) struct Parsed {
     pub(crate) duplicates: Vec<String>,
 }
 
-/// Parses an object that was sent as JSON or YAML.
+/// Parses an object that was sent as JSON, YAML or protobuf.
 pub(crate) fn parse_object(headers: &HeaderMap, body: &[u8]) -> Result<Parsed, Failure> {
     match media_type(headers).as_str() {
         "" | "application/json" | "text/plain" | "application/octet-stream" => parse_json(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" | "application/vnd.yaml" => parse_yaml(body),
+        protobuf::MEDIA_TYPE => parse_protobuf(body),
         _ => Err(Failure::unsupported_media_type(OBJECT_TYPES)),
     }
+}
+
+fn parse_protobuf(body: &[u8]) -> Result<Parsed, Failure> {
+    let value = protobuf::decode(body)
+        .map_err(|why| Failure::bad_request(format!("couldn't get version/kind; protobuf parse error: {why}")))?;
+    Ok(Parsed { value, duplicates: Vec::new() })
 }
 
 /// Parses JSON.
