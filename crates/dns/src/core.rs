@@ -16,7 +16,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(zone: Zone, forward: ForwardSettings, own: Vec<SocketAddr>, metrics: Metrics) -> Arc<Self> {
+    pub(crate) fn new(
+        zone: Zone,
+        forward: ForwardSettings,
+        own: Vec<SocketAddr>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         let forwarder = Forwarder::new(forward, own, metrics.clone());
         Arc::new(Self { zone: RwLock::new(zone), forwarder, metrics })
     }

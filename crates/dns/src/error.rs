@@ -40,7 +40,9 @@ pub enum Error {
 /// What to do about a socket that cannot be bound.
 fn bind_hint(source: &std::io::Error) -> &'static str {
     match source.kind() {
-        std::io::ErrorKind::AddrInUse => "; another DNS server holds it: stop that one, or choose another address",
+        std::io::ErrorKind::AddrInUse => {
+            "; another DNS server holds it: stop that one, or choose another address"
+        }
         std::io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
         std::io::ErrorKind::AddrNotAvailable => "; the address is not on this machine",
         _ => "",

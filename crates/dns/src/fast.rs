@@ -12,7 +12,7 @@ use crate::handler;
 use crate::metrics::{Served, Side};
 use crate::wire::query::{Packet, Query, parse};
 use crate::wire::{datagram_limit, flag, reply, u16_at};
-use crate::zone::{Lookup, Zone};
+use crate::zone::Zone;
 
 /// What became of a packet.
 #[derive(Debug)]
@@ -51,17 +51,20 @@ pub(crate) fn step(core: &Core, zone: &Zone, packet: &[u8], out: &mut Vec<u8>) -
     };
     let limit = datagram_limit(query.edns);
     match zone.lookup(&query.question, query.id().into()) {
-        Lookup::Ours(answer) if answer.chase.is_none() => {
+        Some(answer) if answer.chase.is_none() => {
             reply::write(&query, &answer, limit, out);
             Step::Reply(Some(served(&query, Side::Cluster, out)))
         }
-        Lookup::Ours(_) => Step::Later(Job { packet: packet.to_vec(), kind: JobKind::Odd }),
-        Lookup::Outside => match core.forwarder.cached(&query) {
+        Some(_) => Step::Later(Job { packet: packet.to_vec(), kind: JobKind::Odd }),
+        None => match core.forwarder.cached(&query) {
             Some(outcome) => {
                 outcome.write(&query, limit, out);
                 Step::Reply(Some(served(&query, Side::Outside, out)))
             }
-            None => Step::Later(Job { packet: packet.to_vec(), kind: JobKind::Forward(Box::new(Ask::of(&query))) }),
+            None => Step::Later(Job {
+                packet: packet.to_vec(),
+                kind: JobKind::Forward(Box::new(Ask::of(&query))),
+            }),
         },
     }
 }

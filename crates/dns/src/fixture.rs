@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use svcd_svcmap::{Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update};
+use svcd_svcmap::{
+    Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update,
+};
 
 use crate::name::Name;
 use crate::zone::{Question, Settings, Zone, rtype};
@@ -98,7 +100,14 @@ pub(crate) fn entries() -> Vec<Arc<Entry>> {
         with(
             entry("hdls.default", Headless, &[], &["http/tcp/80"]),
             "http/tcp/8080",
-            &["172.0.0.2@a", "172.0.0.3=web-0@b", "172.0.0.4=dup", "172.0.0.5=dup", "!172.0.0.9", "5678:abcd::1"],
+            &[
+                "172.0.0.2@a",
+                "172.0.0.3=web-0@b",
+                "172.0.0.4=dup",
+                "172.0.0.5=dup",
+                "!172.0.0.9",
+                "5678:abcd::1",
+            ],
         ),
         with(entry("hdls2.default", Headless, &[], &["x/tcp/1"]), "x/tcp/1", &["172.0.0.3"]),
         with(entry("unready.default", Headless, &[], &["http/tcp/80"]), "http/tcp/8080", &["!172.0.0.8"]),

@@ -25,7 +25,9 @@ use crate::forward::{Ask, Outcome, aged};
 use crate::metrics::{Served, Side, Way};
 use crate::name::Name;
 use crate::wire::{self, OPT_SIZE, OUR_PAYLOAD};
-use crate::zone::{Answer, Data, FullName, Lookup, Owner, Question, Rcode, Record, SOA_MAILBOX, SOA_SERVER, SOA_TIMES};
+use crate::zone::{
+    Answer, Data, FullName, Owner, Question, Rcode, Record, SOA_MAILBOX, SOA_SERVER, SOA_TIMES,
+};
 
 /// Answers requests that hickory has parsed.
 #[derive(Clone, Debug)]
@@ -76,7 +78,8 @@ impl Handler {
             checking_disabled: request.metadata.checking_disabled,
             dnssec_ok: edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok),
         };
-        let Some((mut sections, chase)) = self.from_zone(&question, original.name(), request.metadata.id) else {
+        let Some((mut sections, chase)) = self.in_zone(&question, original.name(), request.metadata.id)
+        else {
             let outcome = self.core.forwarder.resolve(ask(question.name.clone(), original.name())).await;
             return (Side::Outside, Sections::of_outcome(&outcome));
         };
@@ -89,14 +92,16 @@ impl Handler {
     }
 
     /// The zone's answer, and the name to be followed; none for names outside of the zone.
-    fn from_zone(&self, question: &Question, asked: &HickoryName, id: u16) -> Option<(Sections, Option<Box<Name>>)> {
-        match self.core.zone().lookup(question, id.into()) {
-            Lookup::Outside => None,
-            Lookup::Ours(mut answer) => {
-                let chase = answer.chase.take();
-                Some((Sections::of_answer(&answer, asked), chase))
-            }
-        }
+    fn in_zone(
+        &self,
+        question: &Question,
+        asked: &HickoryName,
+        id: u16,
+    ) -> Option<(Sections, Option<Box<Name>>)> {
+        let zone = self.core.zone();
+        let mut answer = zone.lookup(question, id.into())?;
+        let chase = answer.chase.take();
+        Some((Sections::of_answer(&answer, asked), chase))
     }
 
     fn count(&self, request: &Request, side: Side, rcode: ResponseCode, begun: Instant) {
@@ -108,7 +113,11 @@ impl Handler {
 
 #[async_trait]
 impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut respond: R) -> ResponseInfo {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut respond: R,
+    ) -> ResponseInfo {
         let begun = Instant::now();
         let (side, sections) = self.sections(request).await;
         self.count(request, side, sections.rcode, begun);
@@ -143,7 +152,8 @@ impl Sections {
     }
 
     fn of_answer(answer: &Answer<'_>, asked: &HickoryName) -> Self {
-        let records = |records: &[Record<'_>]| records.iter().map(|record| hickory_record(record, asked)).collect();
+        let records =
+            |records: &[Record<'_>]| records.iter().map(|record| hickory_record(record, asked)).collect();
         Self {
             rcode: ResponseCode::from_low(answer.rcode as u8),
             authoritative: answer.rcode != Rcode::ServFail,
@@ -186,9 +196,12 @@ pub(crate) async fn datagram(core: &Arc<Core>, packet: Vec<u8>, from: SocketAddr
         return None;
     }
     let edns = request.edns.as_ref();
-    let asked = edns.map(|edns| wire::Edns { payload: edns.max_payload(), dnssec_ok: edns.flags().dnssec_ok });
+    let asked =
+        edns.map(|edns| wire::Edns { payload: edns.max_payload(), dnssec_ok: edns.flags().dnssec_ok });
     let reply = Datagram { edns: asked, out: Arc::default() };
-    Handler::new(Arc::clone(core)).handle_request::<_, hickory_server::net::runtime::TokioTime>(&request, reply.clone()).await;
+    Handler::new(Arc::clone(core))
+        .handle_request::<_, hickory_server::net::runtime::TokioTime>(&request, reply.clone())
+        .await;
     let mut out = reply.out.lock().unwrap_or_else(PoisonError::into_inner);
     Some(std::mem::take(&mut *out)).filter(|out| !out.is_empty())
 }
@@ -219,6 +232,8 @@ impl ResponseHandler for Datagram {
         let mut encoder = BinEncoder::new(&mut bytes);
         encoder.set_max_size(u16::try_from(room).unwrap_or(u16::MAX));
         let info = response.destructive_emit(&mut encoder)?;
+        // A record that did not fit is rolled back by the offset only: its bytes are still there.
+        encoder.trim();
         if let Some(edns) = self.edns {
             wire::put_u16(&mut bytes, 10, info.counts().additionals + 1);
             wire::push_opt(&mut bytes, edns, high);
@@ -257,8 +272,8 @@ fn question_bytes(name: &HickoryName, rtype: u16) -> Box<[u8]> {
 
 fn hickory_record(record: &Record<'_>, asked: &HickoryName) -> HickoryRecord {
     let owner = match &record.owner {
-        Owner::Question(0) => asked.clone(),
-        Owner::Question(label) => asked.trim_to(usize::from(asked.num_labels()).saturating_sub(*label)),
+        // Not `trim_to`: it does not count a label that is a star.
+        Owner::Question(label) => HickoryName::from_labels(asked.iter().skip(*label)).unwrap_or_default(),
         Owner::Name(name) => full_name(name),
     };
     HickoryRecord::from_rdata(owner, record.ttl, hickory_data(&record.data))

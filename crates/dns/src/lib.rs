@@ -10,13 +10,13 @@ mod error;
 mod fast;
 #[cfg(test)]
 mod fixture;
-#[cfg(test)]
-mod same_answers;
 mod forward;
 mod handler;
 mod metrics;
 pub mod name;
 pub mod resolv;
+#[cfg(test)]
+mod same_answers;
 mod server;
 mod udp;
 mod wire;

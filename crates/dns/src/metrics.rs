@@ -116,7 +116,11 @@ impl Metrics {
         let dns = registry.sub_registry_with_prefix("coredns_dns");
         dns.register("requests", "DNS requests", this.requests.clone());
         dns.register("responses", "DNS responses", this.responses.clone());
-        dns.register("request_duration_seconds", "Time from a request to its response", this.duration.clone());
+        dns.register(
+            "request_duration_seconds",
+            "Time from a request to its response",
+            this.duration.clone(),
+        );
         let cache = registry.sub_registry_with_prefix("coredns_cache");
         cache.register("hits", "Outside names answered from the cache", this.cache_hits.clone());
         cache.register("misses", "Outside names not in the cache", this.cache_misses.clone());

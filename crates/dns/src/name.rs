@@ -94,7 +94,11 @@ impl Name {
     /// Where label number `index` starts in the wire form; the root's place when there is none.
     #[must_use]
     pub fn offset(&self, index: usize) -> usize {
-        if index < self.label_count() { usize::from(self.starts[index]) } else { usize::from(self.length) - 1 }
+        if index < self.label_count() {
+            usize::from(self.starts[index])
+        } else {
+            usize::from(self.length) - 1
+        }
     }
 
     /// The wire form from label `index` on, with the root.
@@ -171,7 +175,8 @@ fn reverse_v4(name: &Name) -> Option<Ipv4Addr> {
     let mut octets = [0; 4];
     for (index, octet) in octets.iter_mut().rev().enumerate() {
         let label = std::str::from_utf8(name.label(index)).ok()?;
-        let canonical = label == "0" || (!label.starts_with('0') && label.bytes().all(|b| b.is_ascii_digit()));
+        let canonical =
+            label == "0" || (!label.starts_with('0') && label.bytes().all(|b| b.is_ascii_digit()));
         *octet = label.parse().ok().filter(|_| canonical)?;
     }
     Some(octets.into())
@@ -233,7 +238,12 @@ mod tests {
     fn reverse_names_and_dashes() {
         let reverse = |text: &str| reverse_address(&Name::parse(text).unwrap());
         assert_eq!(reverse("10.0.96.10.in-addr.arpa"), Some("10.96.0.10".parse().unwrap()));
-        for bad in ["256.0.96.10.in-addr.arpa", "010.0.96.10.in-addr.arpa", "0.96.10.in-addr.arpa", "+1.0.0.1.in-addr.arpa"] {
+        for bad in [
+            "256.0.96.10.in-addr.arpa",
+            "010.0.96.10.in-addr.arpa",
+            "0.96.10.in-addr.arpa",
+            "+1.0.0.1.in-addr.arpa",
+        ] {
             assert_eq!(reverse(bad), None, "{bad}");
         }
         let v6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa";

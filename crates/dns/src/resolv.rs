@@ -62,7 +62,11 @@ impl ResolvConf {
             match words.next() {
                 Some("nameserver") => conf.name_servers.extend(words.next().and_then(parse_address)),
                 Some("search" | "domain") => {
-                    conf.search = words.map(|word| word.trim_end_matches('.')).filter(|w| !w.is_empty()).map(str::to_owned).collect();
+                    conf.search = words
+                        .map(|word| word.trim_end_matches('.'))
+                        .filter(|w| !w.is_empty())
+                        .map(str::to_owned)
+                        .collect();
                 }
                 Some("options") => conf.options.extend(words.map(str::to_owned)),
                 _ => {}
@@ -156,7 +160,8 @@ mod tests {
     #[test]
     fn host_search_and_pod_config_are_merged() {
         let dns = ["10.96.0.10".parse().unwrap()];
-        let host = ResolvConf::parse("search corp.example. cluster.local\nnameserver 192.0.2.1\noptions edns0\n");
+        let host =
+            ResolvConf::parse("search corp.example. cluster.local\nnameserver 192.0.2.1\noptions edns0\n");
         let config = ResolvConf::parse("nameserver 192.0.2.9\nsearch extra.example\noptions ndots:2 edns0");
         let text = pod_resolv_conf(&PodDns { host, config, ..pod(&dns) });
         let expected = "nameserver 10.96.0.10\nnameserver 192.0.2.9\n\
@@ -167,7 +172,9 @@ mod tests {
 
     #[test]
     fn default_is_the_hosts_and_none_is_empty() {
-        let host = ResolvConf::parse("# mine\nnameserver 192.0.2.1 ; first\nnameserver fe80::1%eth0\nnameserver nonsense\n");
+        let host = ResolvConf::parse(
+            "# mine\nnameserver 192.0.2.1 ; first\nnameserver fe80::1%eth0\nnameserver nonsense\n",
+        );
         let text = pod_resolv_conf(&PodDns { host, policy: DnsPolicy::Default, ..pod(&[]) });
         assert_eq!(text, "nameserver 192.0.2.1\nnameserver fe80::1\n");
         assert_eq!(pod_resolv_conf(&PodDns { policy: DnsPolicy::None, ..pod(&[]) }), "");

@@ -48,7 +48,8 @@ fn parsed(bytes: &[u8]) -> Message {
 #[tokio::test]
 async fn both_ways_say_the_same() {
     let core = core();
-    let more = ["A many.default.svc", "SRV many.default.svc", "SRV _http._tcp.many.default.svc", "A ExAmPle.org."];
+    let more =
+        ["A many.default.svc", "SRV many.default.svc", "SRV _http._tcp.many.default.svc", "A ExAmPle.org."];
     for asked in questions().chain(more) {
         for payload in [None, Some(100), Some(1232), Some(4096), Some(65535)] {
             for id in [0, 7] {
@@ -63,11 +64,20 @@ async fn both_ways_say_the_same() {
 }
 
 fn compare(asked: &str, packet: &[u8], (by_hand, by_hickory): (&[u8], &[u8]), limit: usize) {
-    assert!(by_hand.len() <= limit && by_hickory.len() <= limit, "{asked}: {} {}", by_hand.len(), by_hickory.len());
+    assert!(
+        by_hand.len() <= limit && by_hickory.len() <= limit,
+        "{asked}: {} {}",
+        by_hand.len(),
+        by_hickory.len()
+    );
     let question = Message::from_vec(packet).unwrap().queries[0].clone();
     let question_length = packet.len() - 12 - if packet[11] == 1 { 11 } else { 0 };
     for bytes in [by_hand, by_hickory] {
-        assert_eq!(bytes[12..12 + question_length], packet[12..12 + question_length], "{asked}: the question's case");
+        assert_eq!(
+            bytes[12..12 + question_length],
+            packet[12..12 + question_length],
+            "{asked}: the question's case"
+        );
     }
     let (hand, hickory) = (parsed(by_hand), parsed(by_hickory));
     assert!(hand.queries[0].name().eq_case(question.name()), "{asked}");
@@ -84,7 +94,8 @@ fn compare(asked: &str, packet: &[u8], (by_hand, by_hickory): (&[u8], &[u8]), li
     assert_eq!(hand.answers, hickory.answers, "{asked}");
     assert_eq!(hand.authorities, hickory.authorities, "{asked}");
     assert_eq!(hand.additionals, hickory.additionals, "{asked}");
-    let owners = |message: &Message| message.all_sections().map(|record| record.name.to_string()).collect::<Vec<_>>();
+    let owners =
+        |message: &Message| message.all_sections().map(|record| record.name.to_string()).collect::<Vec<_>>();
     assert_eq!(owners(&hand), owners(&hickory), "{asked}: the owners' case");
 }
 
@@ -127,7 +138,8 @@ async fn odd_packets_get_the_right_refusal() {
     ];
     for (what, packet, expected) in cases {
         let reply = whole(&core, &packet).await.map(|reply| parsed(&reply));
-        assert_eq!(reply.as_ref().map(|reply| reply.metadata.response_code), expected, "{what}");
+        let rcode = reply.as_ref().map(|reply| u16::from(reply.metadata.response_code));
+        assert_eq!(rcode, expected.map(u16::from), "{what}");
         assert!(reply.is_none_or(|reply| reply.metadata.id == 9), "{what}");
     }
 }
@@ -138,7 +150,12 @@ async fn flags_come_back_as_they_should() {
     let mut asked = packet("A web.default.svc", 3, None);
     asked[3] |= 0x10;
     let reply = parsed(&whole(&core, &asked).await.unwrap()).metadata;
-    assert!(reply.authoritative && reply.recursion_available && reply.recursion_desired && reply.checking_disabled);
+    assert!(
+        reply.authoritative
+            && reply.recursion_available
+            && reply.recursion_desired
+            && reply.checking_disabled
+    );
     assert!(!reply.authentic_data && !reply.truncation);
     asked[2] = 0;
     assert!(!parsed(&whole(&core, &asked).await.unwrap()).metadata.recursion_desired);

@@ -94,8 +94,13 @@ impl Server {
     /// When the domain is no name, or an address cannot be had.
     pub fn bind(config: Config, registry: &mut Registry) -> Result<Self, Error> {
         let Config { cluster_domain, ttl, listen, service_addresses, networks, threads, forward } = config;
-        let settings =
-            Settings { domain: cluster_domain, ttl, name_servers: service_addresses.clone(), networks, serial: first_serial() };
+        let settings = Settings {
+            domain: cluster_domain,
+            ttl,
+            name_servers: service_addresses.clone(),
+            networks,
+            serial: first_serial(),
+        };
         let zone = Zone::new(settings)?;
         let threads = if threads == 0 { default_threads() } else { threads };
         let (mut udp, mut tcp, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
@@ -108,7 +113,8 @@ impl Server {
         if addresses.is_empty() {
             return Err(Error::NoAddress);
         }
-        let own = service_addresses.into_iter().map(|ip| SocketAddr::new(ip, 53)).chain(addresses.iter().copied());
+        let own =
+            service_addresses.into_iter().map(|ip| SocketAddr::new(ip, 53)).chain(addresses.iter().copied());
         let core = Core::new(zone, forward, own.collect(), Metrics::new(registry));
         Ok(Self { core, udp, tcp, addresses })
     }
@@ -252,7 +258,10 @@ fn default_threads() -> usize {
 }
 
 /// Binds UDP (`threads` times) and TCP at the same port.
-fn bind_both(address: SocketAddr, threads: usize) -> Result<(SocketAddr, Vec<UdpSocket>, TcpListener), Error> {
+fn bind_both(
+    address: SocketAddr,
+    threads: usize,
+) -> Result<(SocketAddr, Vec<UdpSocket>, TcpListener), Error> {
     let error = |protocol| move |source| Error::Bind { address, protocol, source };
     let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     loop {

@@ -72,7 +72,9 @@ impl Worker {
                 Err(Errno::ESHUTDOWN) => return Ok(()),
                 Ok(packets) => packets,
                 // An earlier reply's ICMP error, or a signal: says nothing about this socket.
-                Err(Errno::EINTR | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => continue,
+                Err(Errno::EINTR | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             let begun = Instant::now();
@@ -92,7 +94,8 @@ impl Worker {
         buffers: &mut [[u8; QUESTION]],
     ) -> Result<Vec<Packet>, Errno> {
         let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-        let received = recvmmsg(self.socket.as_raw_fd(), headers, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None);
+        let received =
+            recvmmsg(self.socket.as_raw_fd(), headers, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None);
         // First this: a socket that was shut down gives datagrams without an address, not to be looked at.
         if self.stopped.load(Ordering::Acquire) {
             return Err(Errno::ESHUTDOWN);
@@ -118,7 +121,8 @@ impl Worker {
     }
 
     fn send(&self, headers: &mut MultiHeaders<SockaddrStorage>, replies: &Replies) {
-        let slices: Vec<_> = replies.buffers.iter().take(replies.addresses.len()).map(|out| [IoSlice::new(out)]).collect();
+        let slices: Vec<_> =
+            replies.buffers.iter().take(replies.addresses.len()).map(|out| [IoSlice::new(out)]).collect();
         let mut from = 0;
         while from < slices.len() {
             let (slices, addresses) = (&slices[from..], &replies.addresses[from..]);

@@ -54,7 +54,8 @@ async fn by_tcp(upstream: SocketAddr, ask: &Ask) -> io::Result<Message> {
     stream.write_all(&[&length.to_be_bytes(), &question[..]].concat()).await?;
     let mut reply = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut reply).await?;
-    accept(reply, id, ask).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a reply to the question"))
+    accept(reply, id, ask)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a reply to the question"))
 }
 
 fn question(id: u16, ask: &Ask) -> Vec<u8> {

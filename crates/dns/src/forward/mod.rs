@@ -125,7 +125,10 @@ impl Outcome {
 
 /// How a TTL looks after so many seconds.
 pub(crate) fn aged(age: Option<u32>) -> impl Fn(u32) -> u32 {
-    move |ttl| age.map_or(STALE_TTL.min(ttl.max(1)), |age| ttl.saturating_sub(age))
+    move |ttl| match age {
+        Some(age) => ttl.saturating_sub(age),
+        None => STALE_TTL.min(ttl.max(1)),
+    }
 }
 
 /// Asks upstreams and remembers.
@@ -199,7 +202,9 @@ impl Forwarder {
         let reply = match self.race(self.roster.in_order(), ask).await {
             Some(reply) if reply.kind() != Kind::Failure => Some(reply),
             other => {
-                if let Some(found) = self.cache.find(key, now).filter(|found| found.message.kind() != Kind::Failure) {
+                if let Some(found) =
+                    self.cache.find(key, now).filter(|found| found.message.kind() != Kind::Failure)
+                {
                     debug!(name = %ask.name, "no upstream answers: giving an answer past its time");
                     return Outcome::Reply(found.message, found.age);
                 }

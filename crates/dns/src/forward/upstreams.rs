@@ -109,7 +109,8 @@ impl Roster {
     pub(crate) fn in_order(&self) -> Vec<Arc<Upstream>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.refresh(&mut state);
-        let (failing, fine): (Vec<_>, Vec<_>) = state.list.iter().cloned().partition(|upstream| upstream.is_failing());
+        let (failing, fine): (Vec<_>, Vec<_>) =
+            state.list.iter().cloned().partition(|upstream| upstream.is_failing());
         fine.into_iter().chain(failing).collect()
     }
 
@@ -153,7 +154,8 @@ impl Roster {
 /// Whether what is sent to `address` comes back to us.
 fn is_own(own: &[SocketAddr], address: SocketAddr) -> bool {
     own.iter().any(|mine| {
-        let everywhere = mine.ip().is_unspecified() && (address.ip().is_loopback() || address.ip().is_unspecified());
+        let everywhere =
+            mine.ip().is_unspecified() && (address.ip().is_loopback() || address.ip().is_unspecified());
         mine.port() == address.port() && (mine.ip() == address.ip() || everywhere)
     })
 }

@@ -72,7 +72,9 @@ impl Message {
     pub(crate) fn answers(&self, id: u16, name: &Name, rtype: u16) -> bool {
         let asked = Name::from_wire(&self.bytes[HEADER..]).is_some_and(|(asked, _)| asked == *name);
         let right = [(0, id), (4, 1), (self.question_end - 4, rtype), (self.question_end - 2, 1)];
-        asked && self.flags() & flag::RESPONSE != 0 && right.iter().all(|(at, is)| u16_at(&self.bytes, *at) == Some(*is))
+        asked
+            && self.flags() & flag::RESPONSE != 0
+            && right.iter().all(|(at, is)| u16_at(&self.bytes, *at) == Some(*is))
     }
 
     /// The whole response code.
@@ -98,7 +100,9 @@ impl Message {
     pub(crate) fn lifetime(&self) -> Option<u32> {
         let seconds = match self.kind() {
             _ if self.is_truncated() => None,
-            Kind::Success => self.records.iter().filter_map(|place| u32_at(&self.bytes, place.ttl_at.into())).min(),
+            Kind::Success => {
+                self.records.iter().filter_map(|place| u32_at(&self.bytes, place.ttl_at.into())).min()
+            }
             Kind::Denial => self.denial_lifetime(),
             Kind::Failure => None,
         };
@@ -199,7 +203,8 @@ fn walk(bytes: &[u8]) -> Option<Walk> {
                 }
                 continue;
             }
-            let place = Place { section, ttl_at: u16::try_from(fixed + 4).ok()?, end: u16::try_from(at).ok()? };
+            let place =
+                Place { section, ttl_at: u16::try_from(fixed + 4).ok()?, end: u16::try_from(at).ok()? };
             found.records.push(place);
         }
     }

@@ -70,7 +70,9 @@ pub(crate) fn parse(packet: &[u8]) -> Packet<'_> {
         return Packet::Odd;
     }
     match [4, 6, 8, 10].map(|at| u16_at(packet, at).unwrap_or(0)) {
-        [1, 0, 0, additional @ (0 | 1)] => plain(packet, additional == 1).map_or(Packet::Odd, |q| Packet::Plain(Box::new(q))),
+        [1, 0, 0, additional @ (0 | 1)] => {
+            plain(packet, additional == 1).map_or(Packet::Odd, |q| Packet::Plain(Box::new(q)))
+        }
         [1, 0..=8, 0..=8, 0..=8] => Packet::Odd,
         _ => Packet::Malformed,
     }
@@ -93,7 +95,9 @@ fn plain(packet: &[u8], with_opt: bool) -> Option<Query<'_>> {
 
 /// Reads an OPT record of version 0 that fills `bytes`.
 fn opt(bytes: &[u8]) -> Option<Edns> {
-    let [0, 0, 41, high, low, _, 0, flags, _, length_high, length_low, rest @ ..] = bytes else { return None };
+    let [0, 0, 41, high, low, _, 0, flags, _, length_high, length_low, rest @ ..] = bytes else {
+        return None;
+    };
     debug_assert!(bytes.len() - rest.len() == OPT_SIZE);
     let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
     let edns = Edns { payload: u16::from_be_bytes([*high, *low]), dnssec_ok: flags & 0x80 != 0 };

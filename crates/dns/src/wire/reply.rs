@@ -21,8 +21,7 @@ pub(crate) fn write(query: &Query<'_>, answer: &Answer<'_>, limit: usize, out: &
     start(query, authoritative | answer.rcode as u16, out);
     let room = limit - query.edns.map_or(0, |_| OPT_SIZE);
     let mut writer = Writer { out, question: &query.question.name, targets: Vec::new(), next_target: 0 };
-    let sections =
-        [answer.answers.as_slice(), answer.authority.as_slice(), answer.additional.as_slice()];
+    let sections = [answer.answers.as_slice(), answer.authority.as_slice(), answer.additional.as_slice()];
     let mut counts = [0_u16; 3];
     let whole = sections.iter().zip(&mut counts).all(|(records, count)| writer.section(records, room, count));
     for (at, count) in [6, 8, 10].into_iter().zip(counts) {

@@ -48,15 +48,6 @@ pub struct Question {
     pub rtype: u16,
 }
 
-/// What the zone says to a question.
-#[derive(Clone, Debug)]
-pub enum Lookup<'z> {
-    /// The name is the zone's business; this is the whole answer.
-    Ours(Answer<'z>),
-    /// The name is somebody else's: forward it.
-    Outside,
-}
-
 /// An answer from the zone.
 #[derive(Clone, Debug)]
 pub struct Answer<'z> {

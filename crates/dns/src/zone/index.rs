@@ -12,6 +12,9 @@ use tracing::warn;
 use super::records::Records;
 use crate::name::label_wire;
 
+/// A Service's `name.namespace` in wire form.
+type Key = Box<[u8]>;
+
 /// An update, laid out.
 #[derive(Debug)]
 pub struct Prepared(Change);
@@ -19,7 +22,7 @@ pub struct Prepared(Change);
 #[derive(Debug)]
 enum Change {
     Reset(Index),
-    Changed(Vec<(Box<[u8]>, Option<Arc<Records>>)>),
+    Changed(Vec<(Key, Option<Arc<Records>>)>),
 }
 
 /// What is known, by what it is asked for.

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 
 use svcd_svcmap::Protocol;
 
-use super::answer::{Answer, Data, FullName, Lookup, Owner, Question, Rcode, Record, rtype};
-use super::records::{Records, Shape, Target};
 use super::Zone;
+use super::answer::{Answer, Data, FullName, Owner, Question, Rcode, Record, rtype};
+use super::records::{Records, Shape, Target};
 use crate::name::{Name, parse_dashed, reverse_address};
 
 /// The specification's version, at `dns-version.`.
@@ -43,22 +43,22 @@ enum Node<'z> {
 }
 
 impl Zone {
-    /// What the zone says to `question`. `turn` says which of several addresses comes first, so that callers who take the
+    /// What the zone says to `question`; none when the name is somebody else's, and to be forwarded. `turn` says which of several addresses comes first, so that callers who take the
     /// first spread out.
     #[must_use]
-    pub fn lookup(&self, question: &Question, turn: usize) -> Lookup<'_> {
+    pub fn lookup(&self, question: &Question, turn: usize) -> Option<Answer<'_>> {
         if let Some(address) = reverse_address(&question.name) {
             return self.lookup_reverse(address, question.rtype);
         }
-        let Some(depth) = question.name.labels_before(&self.origin) else { return Lookup::Outside };
+        let depth = question.name.labels_before(&self.origin)?;
         if !self.synced {
-            return Lookup::Ours(Answer::failure(Rcode::ServFail));
+            return Some(Answer::failure(Rcode::ServFail));
         }
         let mut answer = self.tell(self.find(&question.name, depth), question, turn);
         if answer.is_negative() {
             answer.authority = Some(self.soa(depth));
         }
-        Lookup::Ours(answer)
+        Some(answer)
     }
 
     /// The node at `name`, which has `depth` labels in front of the origin.
@@ -97,7 +97,9 @@ impl Zone {
     }
 
     fn find_service(&self, name: &Name, depth: usize) -> Node<'_> {
-        let Some(records) = self.index.service(name.between(depth - 3, depth - 1)) else { return Node::Missing };
+        let Some(records) = self.index.service(name.between(depth - 3, depth - 1)) else {
+            return Node::Missing;
+        };
         match depth {
             3 => service_node(records),
             4 => host_node(records, name.between(0, 1)),
@@ -153,8 +155,11 @@ impl Zone {
             rtype::AAAA => address.is_ipv6(),
             _ => false,
         };
-        let record =
-            |address: &IpAddr| Record { owner: Owner::Question(0), ttl: self.ttl, data: Data::Address(*address) };
+        let record = |address: &IpAddr| Record {
+            owner: Owner::Question(0),
+            ttl: self.ttl,
+            data: Data::Address(*address),
+        };
         let mut answers: Vec<_> = addresses.iter().filter(wanted).map(record).collect();
         if let Some(first) = turn.checked_rem(answers.len()) {
             answers.rotate_left(first);
@@ -165,7 +170,8 @@ impl Zone {
     /// SRV records for `targets` and, beside them, the addresses of their hosts. The weights are CoreDNS's: a hundred,
     /// divided among all targets.
     fn services<'z>(&'z self, records: &'z Records, targets: Vec<Target<'z>>) -> Answer<'z> {
-        let weight = 100_u16.checked_div(u16::try_from(targets.len()).unwrap_or(u16::MAX)).unwrap_or(100).max(1);
+        let weight =
+            100_u16.checked_div(u16::try_from(targets.len()).unwrap_or(u16::MAX)).unwrap_or(100).max(1);
         let (mut seen, mut seen_addresses) = (HashSet::new(), HashSet::new());
         let mut answer = Answer::of(Vec::new());
         for Target { host, address, port } in targets {
@@ -186,7 +192,9 @@ impl Zone {
     fn tell_name_server(&self) -> Answer<'_> {
         let mut answer = Answer::of(Vec::new());
         for address in &self.name_servers {
-            for records in self.index.at(*address).iter().filter(|records| records.cluster_ips().contains(address)) {
+            for records in
+                self.index.at(*address).iter().filter(|records| records.cluster_ips().contains(address))
+            {
                 let name = self.service_name(Cow::Borrowed(&[]), records);
                 let (ttl, owner) = (self.ttl, Owner::Name(name.clone()));
                 if answer.answers.is_empty() {
@@ -222,14 +230,14 @@ impl Zone {
         Answer::failure(Rcode::ServFail)
     }
 
-    fn lookup_reverse(&self, address: IpAddr, rtype: u16) -> Lookup<'_> {
+    fn lookup_reverse(&self, address: IpAddr, rtype: u16) -> Option<Answer<'_>> {
         let network = self.networks.iter().find(|network| network.contains(&address));
         let holders = self.index.at(address);
         if network.is_none() && holders.is_empty() {
-            return Lookup::Outside;
+            return None;
         }
         if !self.synced {
-            return Lookup::Ours(Answer::failure(Rcode::ServFail));
+            return Some(Answer::failure(Rcode::ServFail));
         }
         let mut answer = if holders.is_empty() {
             Answer::failure(Rcode::NxDomain)
@@ -245,7 +253,7 @@ impl Zone {
             });
             answer.authority = Some(self.soa(labels));
         }
-        Lookup::Ours(answer)
+        Some(answer)
     }
 
     fn pointers<'z>(&'z self, records: &'z Records, address: IpAddr) -> Vec<Record<'z>> {
@@ -295,7 +303,7 @@ fn own_addresses(records: &Records) -> &[IpAddr] {
 
 fn service_node(records: &Records) -> Node<'_> {
     match &records.shape {
-        Shape::External(target) => target.as_ref().map_or(Node::Missing, Node::Alias),
+        Shape::External(target) => target.as_ref().map_or(Node::Missing, |target| Node::Alias(target)),
         _ if own_addresses(records).is_empty() => Node::Missing,
         _ => Node::Service(records),
     }

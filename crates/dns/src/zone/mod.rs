@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use svcd_svcmap::Update;
 
-pub use answer::{Answer, Data, FullName, Lookup, Owner, Question, Rcode, Record, rtype};
+pub use answer::{Answer, Data, FullName, Owner, Question, Rcode, Record, rtype};
 pub(crate) use answer::{SOA_MAILBOX, SOA_SERVER, SOA_TIMES};
 pub use index::Prepared;
 
@@ -133,6 +133,7 @@ impl Zone {
 
 /// Whether `name` can be a cluster domain.
 fn is_usable(name: &Name) -> bool {
-    let host_like = |label: &[u8]| label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let host_like =
+        |label: &[u8]| label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     name.label_count() > 0 && name.as_wire().len() <= MAX_ZONE_LENGTH && name.labels().all(host_like)
 }

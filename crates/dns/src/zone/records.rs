@@ -30,7 +30,7 @@ pub(crate) enum Shape {
     /// Its hosts' addresses are its addresses.
     Headless(Hosts),
     /// An alias; without a target when what was given is no name.
-    External(Option<Name>),
+    External(Option<Box<Name>>),
 }
 
 /// The ready endpoints of a Service by name.
@@ -143,7 +143,11 @@ impl Records {
     }
 
     /// Where named ports are served by hosts; `host` narrows it to one label (in wire form).
-    pub(crate) fn host_targets(&self, wanted: Option<(&[u8], Protocol)>, host: Option<&[u8]>) -> Vec<Target<'_>> {
+    pub(crate) fn host_targets(
+        &self,
+        wanted: Option<(&[u8], Protocol)>,
+        host: Option<&[u8]>,
+    ) -> Vec<Target<'_>> {
         let publish = self.entry.service.publish_not_ready;
         let mut targets = Vec::new();
         for ((name, protocol), endpoints) in &self.entry.endpoints {
@@ -165,10 +169,14 @@ impl Records {
     /// Whether one of the Service's own ports, or of its ready endpoints' when headless, has this name and protocol.
     pub(crate) fn has_port(&self, wanted: (&[u8], Protocol)) -> bool {
         match &self.shape {
-            Shape::Virtual => self.entry.service.ports.iter().any(|p| matches_port(wanted, &p.name, p.protocol)),
+            Shape::Virtual => {
+                self.entry.service.ports.iter().any(|p| matches_port(wanted, &p.name, p.protocol))
+            }
             Shape::Headless(_) => {
                 let publish = self.entry.service.publish_not_ready;
-                let named = |((name, protocol), _): &(&(Arc<str>, Protocol), _)| matches_port(wanted, name, *protocol);
+                let named = |((name, protocol), _): &(&(Arc<str>, Protocol), _)| {
+                    matches_port(wanted, name, *protocol)
+                };
                 let mut ports = self.entry.endpoints.iter().filter(named);
                 ports.any(|(_, endpoints)| endpoints.iter().any(|endpoint| endpoint.ready || publish))
             }
@@ -215,9 +223,9 @@ fn matches_port(wanted: (&[u8], Protocol), name: &str, protocol: Protocol) -> bo
 }
 
 /// An external name as a DNS name; an address is not one.
-fn external_target(text: &str) -> Option<Name> {
+fn external_target(text: &str) -> Option<Box<Name>> {
     if text.parse::<IpAddr>().is_ok() {
         return None;
     }
-    Name::parse(text).filter(|name| name.label_count() > 0)
+    Name::parse(text).filter(|name| name.label_count() > 0).map(Box::new)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use svcd_svcmap::{ServiceKind, Update};
 
-use super::{Data, FullName, Lookup, Owner, Rcode, Zone};
+use super::{Data, FullName, Owner, Rcode, Zone};
 use crate::fixture::{empty_zone, endpoint, entries, entry, question, service_name, with, zone};
 
 /// Rows of: question | response code | answers | additional. Names ending in the zone are written without it.
@@ -24,10 +24,30 @@ const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
     ("HTTPS web.default.svc", "NoError", &[], &[]),
     ("PTR web.default.svc", "NoError", &[], &[]),
     // Their ports.
-    ("SRV web.default.svc", "NoError", &["0 50 80 web.default.svc", "0 50 9000 web.default.svc"], &["web.default.svc 10.96.0.20"]),
-    ("SRV _http._tcp.web.default.svc", "NoError", &["0 100 80 web.default.svc"], &["web.default.svc 10.96.0.20"]),
-    ("SRV _HTTP._TCP.web.default.svc", "NoError", &["0 100 80 web.default.svc"], &["web.default.svc 10.96.0.20"]),
-    ("SRV _http._tcp.dual.default.svc", "NoError", &["0 50 80 dual.default.svc"], &["dual.default.svc 10.96.0.22", "dual.default.svc fd00:96::22"]),
+    (
+        "SRV web.default.svc",
+        "NoError",
+        &["0 50 80 web.default.svc", "0 50 9000 web.default.svc"],
+        &["web.default.svc 10.96.0.20"],
+    ),
+    (
+        "SRV _http._tcp.web.default.svc",
+        "NoError",
+        &["0 100 80 web.default.svc"],
+        &["web.default.svc 10.96.0.20"],
+    ),
+    (
+        "SRV _HTTP._TCP.web.default.svc",
+        "NoError",
+        &["0 100 80 web.default.svc"],
+        &["web.default.svc 10.96.0.20"],
+    ),
+    (
+        "SRV _http._tcp.dual.default.svc",
+        "NoError",
+        &["0 50 80 dual.default.svc"],
+        &["dual.default.svc 10.96.0.22", "dual.default.svc fd00:96::22"],
+    ),
     ("SRV empty.default.svc", "NoError", &["0 100 80 empty.default.svc"], &["empty.default.svc 10.96.0.21"]),
     ("A _http._tcp.web.default.svc", "NoError", &["10.96.0.20"], &[]),
     ("AAAA _http._tcp.web.default.svc", "NoError", &[], &[]),
@@ -41,7 +61,12 @@ const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
     ("A 10-244-1-5.web.default.svc", "NoError", &["10.244.1.5"], &[]),
     ("A 10-244-1-6.web.default.svc", "NxDomain", &[], &[]),
     ("A notready.web.default.svc", "NxDomain", &[], &[]),
-    ("SRV named.web.default.svc", "NoError", &["0 100 8080 named.web.default.svc"], &["named.web.default.svc 10.244.1.6"]),
+    (
+        "SRV named.web.default.svc",
+        "NoError",
+        &["0 100 8080 named.web.default.svc"],
+        &["named.web.default.svc 10.244.1.6"],
+    ),
     // Headless.
     ("A hdls.default.svc", "NoError", &["172.0.0.2", "172.0.0.3", "172.0.0.4", "172.0.0.5"], &[]),
     ("AAAA hdls.default.svc", "NoError", &["5678:abcd::1"], &[]),
@@ -76,14 +101,24 @@ const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
             "5678-abcd--1.hdls.default.svc 5678:abcd::1",
         ],
     ),
-    ("SRV web-0.hdls.default.svc", "NoError", &["0 100 8080 web-0.hdls.default.svc"], &["web-0.hdls.default.svc 172.0.0.3"]),
+    (
+        "SRV web-0.hdls.default.svc",
+        "NoError",
+        &["0 100 8080 web-0.hdls.default.svc"],
+        &["web-0.hdls.default.svc 172.0.0.3"],
+    ),
     ("A _http._tcp.hdls2.default.svc", "NxDomain", &[], &[]),
     ("A _x._tcp.hdls2.default.svc", "NoError", &["172.0.0.3"], &[]),
     ("SRV _http._tcp.unready.default.svc", "NxDomain", &[], &[]),
     ("A a.pin._zone.hdls.default.svc", "NoError", &["172.0.0.2"], &[]),
     ("A c.pin._zone.hdls.default.svc", "NxDomain", &[], &[]),
     ("A b.prefer._zone.hdls.default.svc", "NoError", &["172.0.0.3"], &[]),
-    ("A c.prefer._zone.hdls.default.svc", "NoError", &["172.0.0.2", "172.0.0.3", "172.0.0.4", "172.0.0.5"], &[]),
+    (
+        "A c.prefer._zone.hdls.default.svc",
+        "NoError",
+        &["172.0.0.2", "172.0.0.3", "172.0.0.4", "172.0.0.5"],
+        &[],
+    ),
     // Aliases.
     ("CNAME ext.default.svc", "NoError", &["CNAME www.example.org."], &[]),
     ("A ext.default.svc", "NoError", &["CNAME www.example.org.", "-> www.example.org."], &[]),
@@ -95,7 +130,11 @@ const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
     (
         "A twice.default.svc",
         "NoError",
-        &["CNAME inside.default.svc", "inside.default.svc CNAME web.default.svc", "web.default.svc 10.96.0.20"],
+        &[
+            "CNAME inside.default.svc",
+            "inside.default.svc CNAME web.default.svc",
+            "web.default.svc 10.96.0.20",
+        ],
         &[],
     ),
     ("A dangling.default.svc", "NoError", &["CNAME nothing.default.svc"], &[]),
@@ -135,13 +174,28 @@ const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
     ("A 20.0.96.10.in-addr.arpa.", "NoError", &[], &[]),
     ("PTR 99.0.96.10.in-addr.arpa.", "NxDomain", &[], &[]),
     ("PTR 2.0.0.172.in-addr.arpa.", "NoError", &["PTR 172-0-0-2.hdls.default.svc"], &[]),
-    ("PTR 3.0.0.172.IN-ADDR.arpa.", "NoError", &["PTR web-0.hdls.default.svc", "PTR 172-0-0-3.hdls2.default.svc"], &[]),
+    (
+        "PTR 3.0.0.172.IN-ADDR.arpa.",
+        "NoError",
+        &["PTR web-0.hdls.default.svc", "PTR 172-0-0-3.hdls2.default.svc"],
+        &[],
+    ),
     ("PTR 6.1.244.10.in-addr.arpa.", "NoError", &["PTR named.web.default.svc"], &[]),
     ("PTR 5.1.244.10.in-addr.arpa.", "NxDomain", &[], &[]),
     ("PTR 7.1.244.10.in-addr.arpa.", "NxDomain", &[], &[]),
     ("PTR 9.0.0.172.in-addr.arpa.", "Outside", &[], &[]),
-    ("PTR 1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa.", "NoError", &["PTR 5678-abcd--1.hdls.default.svc"], &[]),
-    ("PTR 2.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa.", "NoError", &["PTR dual.default.svc"], &[]),
+    (
+        "PTR 1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa.",
+        "NoError",
+        &["PTR 5678-abcd--1.hdls.default.svc"],
+        &[],
+    ),
+    (
+        "PTR 2.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa.",
+        "NoError",
+        &["PTR dual.default.svc"],
+        &[],
+    ),
     ("PTR 9.9.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa.", "NxDomain", &[], &[]),
     // Pods.
     ("A 10-240-0-1.default.pod", "NoError", &["10.240.0.1"], &[]),
@@ -183,7 +237,7 @@ fn negative_answers_have_the_soa() {
     let zone = zone();
     for (asked, rcode, answers, _) in TABLE.iter().filter(|row| matches!(row.1, "NoError" | "NxDomain")) {
         let asked_question = question(asked);
-        let Lookup::Ours(answer) = zone.lookup(&asked_question, 0) else { panic!("{asked}: {rcode}") };
+        let Some(answer) = zone.lookup(&asked_question, 0) else { panic!("{asked}: {rcode}") };
         assert_eq!(answer.authority.is_some(), answers.is_empty(), "{asked}");
         let Some(soa) = answer.authority else { continue };
         let Owner::Question(label) = soa.owner else { panic!("{asked}") };
@@ -197,7 +251,13 @@ fn negative_answers_have_the_soa() {
 #[test]
 fn nothing_is_denied_before_everything_is_known() {
     let mut zone = empty_zone();
-    for asked in ["A web.default.svc", "A @", "TXT dns-version", "PTR 20.0.96.10.in-addr.arpa.", "A 10-0-0-1.default.pod"] {
+    for asked in [
+        "A web.default.svc",
+        "A @",
+        "TXT dns-version",
+        "PTR 20.0.96.10.in-addr.arpa.",
+        "A 10-0-0-1.default.pod",
+    ] {
         assert_eq!(told(&zone, asked).0, "ServFail", "{asked}");
     }
     assert_eq!(told(&zone, "PTR 2.0.0.172.in-addr.arpa.").0, "Outside");
@@ -218,7 +278,8 @@ fn nothing_is_denied_before_everything_is_known() {
 
 #[test]
 fn not_ready_is_published_where_asked_for() {
-    let mut headless = with(entry("early.default", ServiceKind::Headless, &[], &[]), "http/tcp/80", &["!172.0.1.1=first"]);
+    let mut headless =
+        with(entry("early.default", ServiceKind::Headless, &[], &[]), "http/tcp/80", &["!172.0.1.1=first"]);
     headless.service.publish_not_ready = true;
     let mut zone = zone();
     zone.apply(&Update::Changed([(service_name("early.default"), Some(Arc::new(headless)))].into()));
@@ -230,9 +291,9 @@ fn not_ready_is_published_where_asked_for() {
 #[test]
 fn addresses_take_turns() {
     let zone = zone();
-    let first = |turn| match zone.lookup(&question("A hdls.default.svc"), turn) {
-        Lookup::Ours(answer) => answer.answers[0].data.clone(),
-        Lookup::Outside => panic!("ours"),
+    let first = |turn| {
+        let answer = zone.lookup(&question("A hdls.default.svc"), turn).unwrap();
+        answer.answers[0].data.clone()
     };
     let firsts: std::collections::HashSet<_> = (0..4).map(|turn| format!("{:?}", first(turn))).collect();
     assert_eq!(firsts.len(), 4);
@@ -244,9 +305,19 @@ fn changes_amount_to_a_reset() {
     let mut changed = empty_zone();
     changed.apply(&Update::Reset(Vec::new()));
     changed.reset_namespaces(["default", "kube-system", "void"]);
-    let moved = with(entry("hdls.default", ServiceKind::Headless, &[], &[]), "http/tcp/80", &["10.96.0.20", "172.0.0.77"]);
+    let moved = with(
+        entry("hdls.default", ServiceKind::Headless, &[], &[]),
+        "http/tcp/80",
+        &["10.96.0.20", "172.0.0.77"],
+    );
     changed.apply(&Update::Changed([(service_name("hdls.default"), Some(Arc::new(moved)))].into()));
-    changed.apply(&Update::Changed([(service_name("gone.void"), Some(Arc::new(entry("gone.void", ServiceKind::ClusterIp, &["10.96.9.9"], &[]))))].into()));
+    changed.apply(&Update::Changed(
+        [(
+            service_name("gone.void"),
+            Some(Arc::new(entry("gone.void", ServiceKind::ClusterIp, &["10.96.9.9"], &[]))),
+        )]
+        .into(),
+    ));
     for entry in entries() {
         changed.apply(&Update::Changed([(entry.service.name.clone(), Some(entry))].into()));
     }
@@ -295,16 +366,21 @@ fn names_that_are_no_labels_are_left_out() {
 #[test]
 fn bad_domains_are_refused() {
     for domain in ["", ".", "a..b", "spa ce.local", &format!("{0}.{0}", "x".repeat(40)), "dom/ain"] {
-        let settings = super::Settings { domain: domain.to_owned(), ttl: 5, name_servers: vec![], networks: vec![], serial: 0 };
+        let settings = super::Settings {
+            domain: domain.to_owned(),
+            ttl: 5,
+            name_servers: vec![],
+            networks: vec![],
+            serial: 0,
+        };
         assert!(Zone::new(settings).is_err(), "{domain:?}");
     }
 }
 
 /// The response code, the answers and the additional records as text.
 fn told(zone: &Zone, asked: &str) -> (String, Vec<String>, Vec<String>) {
-    let answer = match zone.lookup(&question(asked), 0) {
-        Lookup::Ours(answer) => answer,
-        Lookup::Outside => return ("Outside".to_owned(), Vec::new(), Vec::new()),
+    let Some(answer) = zone.lookup(&question(asked), 0) else {
+        return ("Outside".to_owned(), Vec::new(), Vec::new());
     };
     assert!(answer.rcode == Rcode::NoError || answer.answers.is_empty(), "{asked}");
     let text = |record: &super::Record<'_>| {
