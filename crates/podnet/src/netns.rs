@@ -95,7 +95,7 @@ async fn on_thread<R: Send + 'static>(
 /// Makes the directory a shared mount of its own and puts an empty file there. Shared, so that removing a namespace
 /// also removes the copies of its mount in the private mount namespaces of other pods, which would keep it alive.
 fn prepare(path: &Path) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    let dir = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     let none = None::<&str>;
     if mount(none, dir, none, MsFlags::MS_SHARED, none).is_err() {
