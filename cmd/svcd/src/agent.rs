@@ -1,0 +1,109 @@
+//! `svcd agent`: joins once, then is a node; and what `svcd server` needs to be one too.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use svcd_node::{ClusterInfo, Config, Heartbeat, JoinConfig, Role, ServerUrl};
+use svcd_pki::JoinToken;
+use svcd_proxy::Mode;
+use svcd_runtime::Lifecycle;
+
+use crate::cli::{AgentArgs, NodeArgs};
+use crate::failure::Failure;
+use crate::{notify, privileges};
+
+/// How long everything may take to end in order.
+const DRAIN: Duration = Duration::from_secs(10);
+/// A lease covers this many heartbeats.
+const HEARTBEATS_IN_A_LEASE: u32 = 4;
+
+pub(crate) async fn run(args: AgentArgs) -> Result<(), Failure> {
+    let mode = proxy_mode(&args.node.proxy_mode)?;
+    privileges::check("agent")?;
+    if args.cleanup {
+        return Ok(svcd_node::cleanup(&args.data_dir).await?);
+    }
+    let join = join_config(&args)?;
+    let lifecycle = Lifecycle::with_signals()?;
+    let credentials = svcd_node::join(&join, &lifecycle.token()).await?;
+    let client = svcd_node::client(&credentials).await?;
+    let server = resolve(&join.server)?;
+    let cluster = credentials.cluster.clone();
+    let start = Start { mode, node_name: join.node_name, server, cluster, data_dir: args.data_dir };
+    let config = start.worker(&args.node)?;
+    lifecycle.spawn_essential("node", svcd_node::run(config, client, notify::ready, lifecycle.token()));
+    Ok(lifecycle.finish(DRAIN).await?)
+}
+
+fn join_config(args: &AgentArgs) -> Result<JoinConfig, Failure> {
+    let server = args.join.as_deref().unwrap_or_default();
+    let form = "give it as the server printed it: --join https://ADDRESS:6443";
+    let server: ServerUrl = server.parse().map_err(|error| Failure::new(error, form))?;
+    let token = args.token.as_deref().map(read_token).transpose()?;
+    let node_name = node_name(args.node.node_name.as_deref())?;
+    Ok(JoinConfig { server, token, node_name, data_dir: args.data_dir.clone(), retry_for: Duration::ZERO })
+}
+
+/// `@FILE` keeps a token out of the list of processes.
+fn read_token(text: &str) -> Result<JoinToken, Failure> {
+    let fix = "make a new one on the control plane: svcd token create";
+    let text = match text.strip_prefix('@') {
+        None => text.to_owned(),
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("cannot read the token from {path}: {error}"), fix))?,
+    };
+    text.trim().parse().map_err(|error| Failure::new(error, fix))
+}
+
+/// What a node is told, besides its flags.
+pub(crate) struct Start {
+    pub(crate) mode: Mode,
+    pub(crate) node_name: String,
+    pub(crate) server: SocketAddr,
+    pub(crate) cluster: ClusterInfo,
+    pub(crate) data_dir: PathBuf,
+}
+
+impl Start {
+    fn worker(self, args: &NodeArgs) -> Result<Config, Failure> {
+        let self_exe = std::env::current_exe()
+            .map_err(|error| Failure::new(format!("cannot find this program's own file: {error}"), "start it by its path"))?;
+        let mut config = Config::new(self.node_name, self.server, self.data_dir, self_exe, self.cluster);
+        config.node_address = args.node_ip;
+        config.proxy_mode = self.mode;
+        config.heartbeat =
+            Heartbeat { interval: args.heartbeat, lease: args.heartbeat.saturating_mul(HEARTBEATS_IN_A_LEASE) };
+        config.health_address = Some(args.health_address);
+        Ok(config)
+    }
+
+    /// The node beside a control plane; ordinary pods stay off it unless it is schedulable.
+    pub(crate) fn control_plane(self, args: &NodeArgs, schedulable: bool) -> Result<Config, Failure> {
+        let mut config = self.worker(args)?;
+        config.role = Role::ControlPlane;
+        if !schedulable {
+            config.taints = vec![svcd_node::control_plane_taint()];
+        }
+        Ok(config)
+    }
+}
+
+/// The name given, or the machine's.
+pub(crate) fn node_name(given: Option<&str>) -> Result<String, Failure> {
+    if let Some(name) = given {
+        return Ok(name.to_owned());
+    }
+    let unknown = |error| Failure::new(format!("this machine has no host name: {error}"), "give one with --node-name");
+    Ok(nix::unistd::gethostname().map_err(unknown)?.to_string_lossy().to_lowercase())
+}
+
+pub(crate) fn proxy_mode(text: &str) -> Result<Mode, Failure> {
+    text.parse().map_err(|error| Failure::new(format!("--proxy-mode: {error}"), "use --proxy-mode iptables"))
+}
+
+fn resolve(server: &ServerUrl) -> Result<SocketAddr, Failure> {
+    let unknown = |why: String| Failure::new(format!("cannot resolve {}: {why}", server.host()), "use the server's address");
+    let mut found = (server.host(), server.port()).to_socket_addrs().map_err(|e| unknown(e.to_string()))?;
+    found.next().ok_or_else(|| unknown("it has no address".to_owned()))
+}

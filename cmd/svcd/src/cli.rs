@@ -1,0 +1,245 @@
+//! The command line: what can be typed, and what it says about itself. Parses only; nothing here acts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+use svcd_node::PortRange;
+
+use crate::failure::Failure;
+
+/// The network half of Kubernetes in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "svcd", version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to log; the same for every command.
+#[derive(Args, Debug)]
+pub(crate) struct LogArgs {
+    /// What to log, e.g. `info` or `svcd_proxy=debug,info`.
+    #[arg(long, global = true, env = "SVCD_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log_level: String,
+    /// Log lines as text or as JSON objects.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+impl LogArgs {
+    /// Starts logging.
+    pub(crate) fn init(&self) -> Result<(), Failure> {
+        let format = match self.log_format {
+            LogFormat::Text => svcd_runtime::LogFormat::Text,
+            LogFormat::Json => svcd_runtime::LogFormat::Json,
+        };
+        Ok(svcd_runtime::init_logging(&self.log_level, format)?)
+    }
+}
+
+/// Shape of log lines.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a control plane (API server, store, controllers), and an agent beside it.
+    Server(ServerArgs),
+    /// Run a worker: join a control plane, forward Services, answer DNS, run pods.
+    Agent(AgentArgs),
+    /// Create, list and revoke join tokens (on the control plane).
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// A whole cluster on this machine, each node a network namespace.
+    #[command(subcommand)]
+    Lab(LabCommand),
+}
+
+/// Flags of `svcd server`.
+#[derive(Args, Debug)]
+pub(crate) struct ServerArgs {
+    /// Where the store, the certificates and the admin's kubeconfig live.
+    #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Address and port of the API.
+    #[arg(long, default_value = "0.0.0.0:6443", value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Address that others reach this server at [default: the one of --listen, or of the default route's interface].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) advertise_address: Option<IpAddr>,
+    /// Further name or address for the server's certificate; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_san: Vec<String>,
+    /// Run the control plane only, without forwarding, DNS and pods on this machine.
+    #[arg(long)]
+    pub(crate) no_agent: bool,
+    /// Let ordinary pods run on this machine too (otherwise it is tainted node-role.kubernetes.io/control-plane:NoSchedule).
+    #[arg(long, conflicts_with = "no_agent")]
+    pub(crate) schedulable: bool,
+    /// Range of Services' virtual addresses; the first is the API's own, the tenth is DNS.
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
+    pub(crate) service_cidr: Ipv4Net,
+    /// Range of pods' addresses, a /24 of it for each node.
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
+    pub(crate) pod_cidr: Ipv4Net,
+    /// Ports that Services of type NodePort may have.
+    #[arg(long, default_value = "30000-32767", value_name = "FIRST-LAST")]
+    pub(crate) node_port_range: PortRange,
+    /// Name that the cluster's names end in.
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
+    pub(crate) cluster_domain: String,
+    /// How long a node may be silent before it is NotReady, in seconds.
+    #[arg(long, default_value = "40", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) node_grace_period: Duration,
+    /// How long the printed join token is good for, in hours.
+    #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
+    pub(crate) token_ttl: Duration,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// Flags of `svcd agent`.
+#[derive(Args, Debug)]
+pub(crate) struct AgentArgs {
+    /// The control plane to join, as its `svcd server` printed it.
+    #[arg(long, required_unless_present = "cleanup", value_name = "https://ADDR:6443")]
+    pub(crate) join: Option<String>,
+    /// The join token; needed once, later the machine has its own certificate. `@FILE` reads it from a file.
+    #[arg(long, env = "SVCD_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+    /// Where the agent keeps its certificate and its pods.
+    #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Remove every rule, link, route and pod that an agent made on this machine, and exit.
+    #[arg(long, conflicts_with_all = ["join", "token"])]
+    pub(crate) cleanup: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// Flags that server and agent share: what this machine is as a node.
+#[derive(Args, Debug)]
+pub(crate) struct NodeArgs {
+    /// This node's name [default: the machine's host name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// This node's address [default: the one of the interface that reaches the server].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// How Services are forwarded.
+    #[arg(long, default_value = "iptables", value_name = "MODE")]
+    pub(crate) proxy_mode: String,
+    /// Seconds between two heartbeats of the node.
+    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) heartbeat: Duration,
+    /// Where /healthz and /metrics of the node answer.
+    #[arg(long, default_value = "127.0.0.1:10256", value_name = "ADDR:PORT")]
+    pub(crate) health_address: SocketAddr,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print the line to type on a worker.
+    Create {
+        #[command(flatten)]
+        at: TokenArgs,
+        /// How long it is good for, in hours; 0 means for ever.
+        #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
+        ttl: Duration,
+        /// What it is for.
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        description: String,
+    },
+    /// List tokens: id, expiry, description. Secrets are not kept and cannot be shown.
+    List {
+        #[command(flatten)]
+        at: TokenArgs,
+    },
+    /// Make a token useless from now on.
+    Revoke {
+        #[command(flatten)]
+        at: TokenArgs,
+        /// The token's id, as `svcd token list` shows it.
+        id: String,
+    },
+}
+
+/// Where the token commands find the cluster.
+#[derive(Args, Debug)]
+pub(crate) struct TokenArgs {
+    /// The server's data directory.
+    #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Start a control plane and workers on this machine.
+    Up {
+        /// How many workers.
+        #[arg(long, default_value = "3", value_name = "N", value_parser = clap::value_parser!(u8).range(0..=50))]
+        nodes: u8,
+        /// The nodes' network: control plane .11, workers .21 and up.
+        #[arg(long, default_value = "192.168.56.0/24", value_name = "CIDR")]
+        subnet: Ipv4Net,
+        /// How Services are forwarded.
+        #[arg(long, default_value = "iptables", value_name = "MODE")]
+        proxy_mode: String,
+    },
+    /// Show the nodes and their processes.
+    Status,
+    /// Run a command on a node: `svcd lab exec node1 -- ip addr`.
+    Exec {
+        /// `control-plane`, `node1`, …
+        node: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Print the path of the admin's kubeconfig.
+    Kubeconfig,
+    /// Open a shell that reaches the lab and has KUBECONFIG set (needed when the lab runs without root).
+    Shell,
+    /// Stop the lab and remove everything that it made.
+    Down,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(n @ 1..=86_400) => Ok(Duration::from_secs(n)),
+        _ => Err("must be a whole number of seconds from 1 to 86400".to_owned()),
+    }
+}
+
+fn hours(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(n @ 0..=87_600) => Ok(Duration::from_secs(n * 3600)),
+        _ => Err("must be a whole number of hours from 0 to 87600".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_agent_needs_a_server_or_a_cleanup() {
+        assert!(Cli::try_parse_from(["svcd", "agent"]).is_err());
+        assert!(Cli::try_parse_from(["svcd", "agent", "--cleanup"]).is_ok());
+        assert!(Cli::try_parse_from(["svcd", "agent", "--join", "https://192.168.56.11:6443"]).is_ok());
+    }
+}

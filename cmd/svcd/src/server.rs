@@ -1,0 +1,153 @@
+//! `svcd server`: binds everything, then starts everything, then says what to type next.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use svcd_apiserver::{ApiServer, User};
+use svcd_node::ClusterInfo;
+use svcd_pki::{AltName, Ca, JoinToken};
+use svcd_runtime::Lifecycle;
+use svcd_store::Embedded;
+
+use crate::cli::ServerArgs;
+use crate::failure::Failure;
+use crate::{address, agent, notify, privileges, token};
+
+/// How long everything may take to end in order.
+const DRAIN: Duration = Duration::from_secs(10);
+/// The admin's certificate outlives a lab, not a career.
+const ADMIN_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
+    let mode = agent::proxy_mode(&args.node.proxy_mode)?;
+    let cluster = cluster_info(&args)?;
+    if !args.no_agent {
+        privileges::check("server")?;
+    }
+    let store = open_store(&args.data_dir)?;
+    let ca = Arc::new(Ca::load_or_create(&args.data_dir.join("pki"))?);
+    let node_name = agent::node_name(args.node.node_name.as_deref())?;
+    let advertise = address::advertised(args.advertise_address.or(args.node.node_ip), args.listen)?;
+    let tls = svcd_pki::server_config(&ca, &server_names(&args, &cluster, &node_name, advertise.ip()))?;
+    let listener = bind(args.listen)?;
+
+    let lifecycle = Lifecycle::with_signals()?;
+    let api = ApiServer::new(store.clone(), ca.clone(), api_config(&args, &cluster));
+    lifecycle.spawn_essential("API server", api.clone().serve(listener, tls, lifecycle.token()));
+    let client = kube::Client::new(api.in_process(User::master("system:svcd")), "default");
+    let config = controllers_config(&args, &cluster, &ca, advertise);
+    lifecycle.spawn_essential("controllers", svcd_controllers::run(client.clone(), config, lifecycle.token()));
+
+    let server = format!("https://{advertise}");
+    let kubeconfig = write_kubeconfig(&args.data_dir, &ca, &server)?;
+    let token = join_token(client, &args, &ca).await?;
+    println!("The API is at {server}; its admin is you:\n");
+    println!("  export KUBECONFIG={}\n", kubeconfig.display());
+    println!("On a worker:\n\n  {}", token::join_line(&server, &token));
+
+    if args.no_agent {
+        notify::ready();
+    } else {
+        let name = format!("system:node:{node_name}");
+        let user = User::new(name, ["system:nodes"]);
+        let client = kube::Client::new(api.in_process(user), "default");
+        let config = agent::Start { mode, node_name, server: advertise, cluster, data_dir: args.data_dir.clone() };
+        let config = config.control_plane(&args.node, args.schedulable)?;
+        lifecycle.spawn_essential("node", svcd_node::run(config, client, notify::ready, lifecycle.token()));
+    }
+    let ended = lifecycle.finish(DRAIN).await;
+    tokio::task::spawn_blocking(move || store.close()).await.map_err(|e| Failure::new(e, ""))?;
+    Ok(ended?)
+}
+
+/// The cluster's fixed facts, checked against each other.
+fn cluster_info(args: &ServerArgs) -> Result<ClusterInfo, Failure> {
+    let (services, pods) = (args.service_cidr.trunc(), args.pod_cidr.trunc());
+    if services.contains(&pods) || pods.contains(&services) {
+        let what = format!("the ranges of Services ({services}) and pods ({pods}) overlap");
+        return Err(Failure::new(what, "choose ranges apart: --service-cidr 10.96.0.0/12 --pod-cidr 10.244.0.0/16"));
+    }
+    let too_small = |flag: &str, range| Failure::new(format!("{flag} {range} is too small"), "use a /24 or larger");
+    if pods.prefix_len() > 24 {
+        return Err(too_small("--pod-cidr", pods));
+    }
+    let dns = services.hosts().nth(9).ok_or_else(|| too_small("--service-cidr", services))?;
+    Ok(ClusterInfo {
+        cluster_domain: args.cluster_domain.clone(),
+        dns_address: dns.into(),
+        service_cidr: services.into(),
+        pod_cidr: pods.into(),
+        node_port_range: args.node_port_range,
+    })
+}
+
+fn open_store(data_dir: &Path) -> Result<Arc<Embedded>, Failure> {
+    let fix = "nothing was changed; --data-dir names the directory of the server's data";
+    svcd_pki::ensure_private_dir(data_dir)?;
+    let store = Embedded::open(data_dir.join("store"), svcd_store::Options::default());
+    store.map(Arc::new).map_err(|error| Failure::new(error, fix))
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| {
+        let fix = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "stop what has that port (`ss -ltnp` shows it), or choose another with --listen",
+            std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address: give one of `ip addr` with --listen",
+            _ => "choose another address with --listen",
+        };
+        Failure::new(format!("cannot listen on {address}: {error}"), fix)
+    })
+}
+
+/// Everything that clients may call this server by.
+fn server_names(args: &ServerArgs, cluster: &ClusterInfo, node: &str, advertise: IpAddr) -> Vec<AltName> {
+    let domain = &cluster.cluster_domain;
+    let service = format!("kubernetes.default.svc.{domain}");
+    let own = cluster.service_cidr.hosts().next();
+    let fixed = ["localhost", "127.0.0.1", "::1", node, "kubernetes", "kubernetes.default", "kubernetes.default.svc", &service];
+    let mut names: Vec<AltName> = fixed.into_iter().map(AltName::from).collect();
+    names.extend([advertise].into_iter().chain(own).map(AltName::Ip));
+    if !args.listen.ip().is_unspecified() {
+        names.push(AltName::Ip(args.listen.ip()));
+    }
+    names.extend(args.tls_san.iter().map(|name| AltName::from(name.as_str())));
+    names
+}
+
+fn api_config(args: &ServerArgs, cluster: &ClusterInfo) -> svcd_apiserver::Config {
+    let ports = args.node_port_range;
+    svcd_apiserver::Config {
+        service_cidrs: vec![cluster.service_cidr],
+        node_port_range: ports.first..=ports.last,
+        pod_cidr: cluster.pod_cidr,
+        cluster_domain: cluster.cluster_domain.clone(),
+        dns_address: cluster.dns_address,
+        ..svcd_apiserver::Config::default()
+    }
+}
+
+fn controllers_config(args: &ServerArgs, cluster: &ClusterInfo, ca: &Ca, advertise: SocketAddr) -> svcd_controllers::Config {
+    let (services, pods) = (cluster.service_cidr, cluster.pod_cidr);
+    let mut config = svcd_controllers::Config::new(services, pods, cluster.dns_address, advertise);
+    config.node_grace = args.node_grace_period;
+    config.ca_pem = ca.certificate_pem().to_owned();
+    config
+}
+
+fn write_kubeconfig(data_dir: &Path, ca: &Ca, server: &str) -> Result<std::path::PathBuf, Failure> {
+    let admin = ca.issue_client("kubernetes-admin", &["system:masters"], ADMIN_VALIDITY)?;
+    let text = svcd_pki::kubeconfig(server, ca.certificate_pem(), &admin.cert, &admin.key, "svcd");
+    let path = data_dir.join("admin.kubeconfig");
+    svcd_pki::write_secret(&path, text)?;
+    Ok(path)
+}
+
+/// A fresh token, also kept in the data directory (readable by root only, as the CA's key beside it is) so that
+/// provisioning can take it from there.
+async fn join_token(client: kube::Client, args: &ServerArgs, ca: &Ca) -> Result<JoinToken, Failure> {
+    let token = token::create(client, JoinToken::generate(ca.pin()), args.token_ttl, "printed by svcd server").await?;
+    svcd_pki::write_secret(&args.data_dir.join("join-token"), format!("{token}\n"))?;
+    Ok(token)
+}
