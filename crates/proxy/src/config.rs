@@ -73,3 +73,19 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_parsed_or_refused_with_a_reason() {
+        assert_eq!("iptables".parse::<Mode>().unwrap().to_string(), "iptables");
+        for (text, want) in
+            [("nftables", "not there yet"), ("ipvs", "not there yet"), ("ebpf", "unknown proxy mode")]
+        {
+            let error = text.parse::<Mode>().unwrap_err().to_string();
+            assert!(error.contains(want) && error.contains("--proxy-mode=iptables"), "{error}");
+        }
+    }
+}

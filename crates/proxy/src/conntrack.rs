@@ -9,7 +9,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
+};
 use nix::sys::time::TimeVal;
 use svcd_svcmap::{Family, Protocol};
 
@@ -68,7 +70,8 @@ impl Fronts {
         }
         // To a port of the node only if it was translated; the node's own services have flows too.
         let node_port = self.0.get(&Front::NodePort(flow.to.is_ipv4(), flow.to.port()));
-        node_port.is_some_and(|answering| flow.to != flow.answered_by && !answering.contains(&flow.answered_by))
+        node_port
+            .is_some_and(|answering| flow.to != flow.answered_by && !answering.contains(&flow.answered_by))
     }
 }
 
@@ -87,7 +90,8 @@ pub(crate) fn clean(fronts: &Fronts) -> io::Result<usize> {
     let mut deleted = 0;
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let socket = Socket::open()?;
-        let stale: Vec<Flow> = socket.dump(family as u8)?.into_iter().filter(|flow| fronts.is_stale(flow)).collect();
+        let stale: Vec<Flow> =
+            socket.dump(family as u8)?.into_iter().filter(|flow| fronts.is_stale(flow)).collect();
         for flow in stale {
             deleted += usize::from(socket.delete(family as u8, &flow)?);
         }
@@ -217,5 +221,51 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         4 => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
         16 => Some(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(to: &str, answered_by: &str) -> Flow {
+        Flow { to: to.parse().unwrap(), answered_by: answered_by.parse().unwrap(), name: Vec::new() }
+    }
+
+    #[test]
+    fn flows_to_whoever_does_not_answer_are_stale() {
+        let set =
+            |text: &str| text.split_whitespace().map(|one| one.parse().unwrap()).collect::<BTreeSet<_>>();
+        let fronts = Fronts(BTreeMap::from([
+            (Front::Address("10.96.0.7:53".parse().unwrap()), set("10.0.0.1:5353")),
+            (Front::Address("10.96.0.8:53".parse().unwrap()), set("")),
+            (Front::NodePort(true, 30053), set("10.0.0.1:5353")),
+        ]));
+        #[rustfmt::skip]
+        let table = [
+            ("10.96.0.7:53", "10.0.0.1:5353", false),
+            ("10.96.0.7:53", "10.0.0.2:5353", true),
+            ("10.96.0.7:53", "10.96.0.7:53", true), // from before there were rules
+            ("10.96.0.7:54", "10.0.0.2:5353", false),
+            ("10.96.0.8:53", "10.0.0.1:5353", true),
+            ("192.168.0.1:30053", "10.0.0.1:5353", false),
+            ("192.168.0.1:30053", "10.0.0.2:5353", true),
+            ("192.168.0.1:30053", "192.168.0.1:30053", false), // somebody else's, untranslated
+            ("[fd00::1]:30053", "[fd00::2]:5353", false),
+        ];
+        for (to, answered_by, stale) in table {
+            assert_eq!(fronts.is_stale(&flow(to, answered_by)), stale, "{to} {answered_by}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever comes from the kernel, reading it ends, and without a panic.
+        #[test]
+        fn any_bytes_can_be_read(bytes: Vec<u8>) {
+            let _ = super::flow(&bytes);
+            for (_, body) in messages(&bytes) {
+                let _ = super::flow(body);
+            }
+        }
     }
 }

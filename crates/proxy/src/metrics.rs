@@ -73,7 +73,11 @@ impl Metrics {
         let synced = "When the kernel last held everything";
         registry.register("sync_proxy_rules_last_timestamp_seconds", synced, self.last_synced.clone());
         registry.register("sync_proxy_rules_iptables_total", "Rules in the kernel", self.rules.clone());
-        registry.register("sync_proxy_rules_iptables_last", "Lines written by the last sync", self.written.clone());
+        registry.register(
+            "sync_proxy_rules_iptables_last",
+            "Lines written by the last sync",
+            self.written.clone(),
+        );
         let failures = "Syncs that the kernel did not take, wholly or in part";
         registry.register("sync_proxy_rules_iptables_restore_failures", failures, self.failures.clone());
         let none = "Ports with policy Local and endpoints, but none on this node";
@@ -128,7 +132,9 @@ impl Dropping {
         let ports = || plan.into_iter().flat_map(|plan| &plan.ports);
         Self {
             internal: ports().filter(|port| port.internal == Target::Drop).count(),
-            external: ports().filter(|port| port.reachable_from_outside() && port.external == Target::Drop).count(),
+            external: ports()
+                .filter(|port| port.reachable_from_outside() && port.external == Target::Drop)
+                .count(),
         }
     }
 }

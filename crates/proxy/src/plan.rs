@@ -107,7 +107,8 @@ impl Planner {
     /// What a Service means here. Headless Services and aliases have no ports in their plan.
     pub fn plan(&self, entry: &Entry) -> ServicePlan {
         let families = [Family::V4, Family::V6];
-        let families = families.into_iter().filter(|family| !of(*family, &entry.service.cluster_ips).is_empty());
+        let families =
+            families.into_iter().filter(|family| !of(*family, &entry.service.cluster_ips).is_empty());
         let ports = families.flat_map(|family| entry.service.ports.iter().map(move |port| (family, port)));
         ServicePlan {
             name: entry.service.name.clone(),

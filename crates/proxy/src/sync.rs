@@ -28,7 +28,11 @@ pub struct Proxy;
 
 impl Proxy {
     /// Looks for what its mode needs, sets kernel parameters and starts. Ends with `shutdown`, leaving all rules.
-    pub async fn start(config: Config, metrics: Metrics, shutdown: CancellationToken) -> Result<Handle, Error> {
+    pub async fn start(
+        config: Config,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) -> Result<Handle, Error> {
         let (config, backend) = tokio::task::spawn_blocking(move || -> Result<_, Error> {
             let backend: Box<dyn Backend> = match config.mode {
                 Mode::Iptables => Box::new(Iptables::new(&config)?),
@@ -122,7 +126,8 @@ impl Handle {
         self.hand_over(|queue| match update {
             Update::Reset(entries) => {
                 queue.reset = true;
-                queue.entries = entries.into_iter().map(|entry| (entry.service.name.clone(), Some(entry))).collect();
+                queue.entries =
+                    entries.into_iter().map(|entry| (entry.service.name.clone(), Some(entry))).collect();
             }
             Update::Changed(entries) => queue.entries.extend(entries),
         })
@@ -151,7 +156,10 @@ impl Handle {
         match since.map(|since| since.elapsed()) {
             Some(waited) if waited > patience => {
                 let error = self.status().error.unwrap_or_else(|| "still at it".to_owned());
-                Err(format!("rules have not been in step with the Services for {} s: {error}", waited.as_secs()))
+                Err(format!(
+                    "rules have not been in step with the Services for {} s: {error}",
+                    waited.as_secs()
+                ))
             }
             _ => Ok(()),
         }
@@ -275,8 +283,13 @@ impl Task {
             let report = if full { backend.full(&wanted) } else { backend.partial(&wanted, &touched) };
             metrics.synced(full, start.elapsed(), &report);
             metrics.holds(backend, wanted.len(), dropping);
-            let mut answer = |name: &ServiceName| wanted.get(name).into_iter().for_each(|plan| fronts.add(plan));
-            if full { wanted.keys().for_each(&mut answer) } else { touched.iter().for_each(&mut answer) }
+            let mut answer =
+                |name: &ServiceName| wanted.get(name).into_iter().for_each(|plan| fronts.add(plan));
+            if full {
+                wanted.keys().for_each(&mut answer)
+            } else {
+                touched.iter().for_each(&mut answer)
+            }
             if report.error.is_none() {
                 clean_flows(&fronts);
             }
@@ -318,7 +331,8 @@ impl Task {
             let mut queue = self.shared.queue();
             queue.waiting_since = (queue.generation > generation).then(Instant::now);
         }
-        self.status.send_if_modified(|status| std::mem::replace(&mut status.generation, generation) != generation);
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.generation, generation) != generation);
     }
 
     async fn intact(&mut self) -> bool {
@@ -361,6 +375,171 @@ fn clean_flows(fronts: &Fronts) {
     match conntrack::clean(fronts) {
         Ok(0) => {}
         Ok(deleted) => tracing::debug!(deleted, "stale UDP flows deleted"),
-        Err(error) => tracing::warn!(%error, "stale UDP flows cannot be deleted; clients may keep them for a while"),
+        Err(error) => {
+            tracing::warn!(%error, "stale UDP flows cannot be deleted; clients may keep them for a while")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use svcd_svcmap::{Service, ServiceKind, TrafficPolicy};
+
+    use super::*;
+
+    /// Holds what it was given, or refuses while told to; counts nothing, knows nothing of kernels.
+    #[derive(Clone, Default)]
+    struct Memory {
+        held: Arc<Mutex<Wanted>>,
+        refuses: Arc<AtomicBool>,
+        flushed: Arc<AtomicBool>,
+        gate: Arc<Mutex<()>>,
+        syncs: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    impl Memory {
+        fn sync(&self, kind: &'static str, wanted: &Wanted) -> Report {
+            drop(self.gate.lock().unwrap());
+            self.syncs.lock().unwrap().push(kind);
+            if self.refuses.load(Ordering::SeqCst) {
+                return Report { error: Some(Error::Task("refused".to_owned())), ..Report::default() };
+            }
+            self.held.lock().unwrap().clone_from(wanted);
+            self.flushed.store(false, Ordering::SeqCst);
+            Report::default()
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.held.lock().unwrap().keys().map(|name| name.name.to_string()).collect()
+        }
+    }
+
+    impl Backend for Memory {
+        fn full(&mut self, wanted: &Wanted) -> Report {
+            self.sync("full", wanted)
+        }
+
+        fn partial(&mut self, wanted: &Wanted, _: &BTreeSet<ServiceName>) -> Report {
+            self.sync("partial", wanted)
+        }
+
+        fn intact(&mut self) -> bool {
+            !self.flushed.load(Ordering::SeqCst)
+        }
+
+        fn remove(&mut self) -> Vec<Error> {
+            Vec::new()
+        }
+
+        fn totals(&self) -> Vec<(&'static str, &'static str, usize)> {
+            Vec::new()
+        }
+    }
+
+    fn start(memory: &Memory) -> Handle {
+        let mut config = Config::new("node", Vec::new());
+        config.check_every = Duration::from_millis(20);
+        Proxy::with(Box::new(memory.clone()), &config, Metrics::default(), CancellationToken::new())
+    }
+
+    fn entry(name: &str, ip: &str) -> Arc<Entry> {
+        let port = svcd_svcmap::ServicePort {
+            name: "".into(),
+            protocol: svcd_svcmap::Protocol::Tcp,
+            port: 80,
+            node_port: None,
+        };
+        let service = Service {
+            name: ServiceName::new("default", name),
+            kind: ServiceKind::ClusterIp,
+            cluster_ips: ip.parse().into_iter().collect(),
+            ports: vec![port],
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: Vec::new(),
+            external_policy: TrafficPolicy::Cluster,
+            internal_policy: TrafficPolicy::Cluster,
+            affinity: None,
+            health_check_node_port: None,
+            publish_not_ready: false,
+        };
+        Arc::new(Entry { service, endpoints: BTreeMap::new(), portless: Vec::new() })
+    }
+
+    fn changed(name: &str, entry: Option<Arc<Entry>>) -> Update {
+        Update::Changed(BTreeMap::from([(ServiceName::new("default", name), entry)]))
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_before_everything_is_known() {
+        let memory = Memory::default();
+        let handle = start(&memory);
+        handle.apply(changed("early", Some(entry("early", "10.0.0.1"))));
+        let generation = handle.apply(Update::Reset(vec![entry("web", "10.0.0.2"), entry("headless", "")]));
+        handle.synced(generation).await.unwrap();
+        assert_eq!(memory.names(), ["web"]);
+        assert_eq!(*memory.syncs.lock().unwrap(), ["full"]);
+        assert!(handle.status().synced_at.is_some());
+        // A second relist deletes, and is no reason to read the kernel again.
+        handle.synced(handle.apply(Update::Reset(vec![entry("api", "10.0.0.3")]))).await.unwrap();
+        assert_eq!(memory.names(), ["api"]);
+        assert_eq!(*memory.syncs.lock().unwrap(), ["full", "partial"]);
+        // What no packet can notice is no reason for anything.
+        handle.synced(handle.apply(changed("headless", Some(entry("headless", ""))))).await.unwrap();
+        assert_eq!(memory.syncs.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn changes_during_a_sync_go_together() {
+        let memory = Memory::default();
+        let handle = start(&memory);
+        handle.synced(handle.apply(Update::Reset(Vec::new()))).await.unwrap();
+        let before = memory.syncs.lock().unwrap().len();
+        let last = {
+            let gate = Arc::clone(&memory.gate);
+            let _shut = gate.lock().unwrap();
+            handle.apply(changed("first", Some(entry("first", "10.0.0.1"))));
+            // Only a sync that began earlier may go without the rest.
+            let last = (0..50).map(|number| {
+                let name = format!("s{number}");
+                handle.apply(changed(&name, Some(entry(&name, "10.0.0.9"))))
+            });
+            last.last().unwrap()
+        };
+        handle.synced(last).await.unwrap();
+        assert_eq!(memory.names().len(), 51);
+        assert!(memory.syncs.lock().unwrap().len() <= before + 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_is_tried_again() {
+        let memory = Memory::default();
+        memory.refuses.store(true, Ordering::SeqCst);
+        let handle = start(&memory);
+        let generation = handle.apply(Update::Reset(vec![entry("web", "10.0.0.1")]));
+        let mut status = handle.status.clone();
+        status.wait_for(|status| status.error.is_some()).await.unwrap();
+        assert!(handle.healthy(Duration::ZERO).is_err());
+        assert_eq!(handle.status().generation, 0);
+        memory.refuses.store(false, Ordering::SeqCst);
+        handle.synced(generation).await.unwrap();
+        assert_eq!(memory.names(), ["web"]);
+        assert_eq!(handle.status().error, None);
+        assert_eq!(handle.healthy(Duration::ZERO), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_flush_is_noticed() {
+        let memory = Memory::default();
+        let handle = start(&memory);
+        handle.synced(handle.apply(Update::Reset(vec![entry("web", "10.0.0.1")]))).await.unwrap();
+        memory.held.lock().unwrap().clear();
+        memory.flushed.store(true, Ordering::SeqCst);
+        svcd_testkit::eventually_async(Duration::from_secs(5), || async {
+            if memory.names() == ["web"] { Ok(()) } else { Err("not back yet") }
+        })
+        .await;
     }
 }

@@ -1,5 +1,5 @@
 //! The index: joins, changes, relists, and objects that cannot be used.
-#![allow(missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Endpoint selection as a table: who serves, for whom.
-#![allow(missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket as AsyncUdpSocket};
 use tokio::sync::oneshot;
 
@@ -122,13 +122,15 @@ fn answer(asked: io::Result<String>) -> Answer {
 
 async fn serve_tcp(listener: TcpListener, name: &str) {
     while let Ok((mut stream, peer)) = listener.accept().await {
-        // A client that is gone already is its own business. The request is read first: closing with unread bytes
-        // would reset the connection under the answer.
-        let mut request = [0; 512];
-        let _ = stream.readable().await;
-        let _ = stream.try_read(&mut request);
-        let _ = stream.write_all(line(name, peer).as_bytes()).await;
-        let _ = stream.shutdown().await;
+        let answer = line(name, peer);
+        tokio::spawn(async move {
+            // A client that is gone already is its own business. The request is read first: closing with unread bytes
+            // would reset the connection under the answer.
+            let mut request = [0; 512];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        });
     }
 }
 

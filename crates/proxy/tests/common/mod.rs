@@ -13,7 +13,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use svcd_proxy::{Backend, Config, Handle, Metrics, Proxy};
-use svcd_svcmap::{Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update};
+use svcd_svcmap::{
+    Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update,
+};
 use svcd_testkit::{Answer, End, Netns, Whoami, ask_tcp, ask_udp, bridge, eventually, plug, veth};
 use tokio_util::sync::CancellationToken;
 
@@ -30,10 +32,9 @@ pub const OUTSIDE: &str = "192.168.56.100";
 pub struct Cluster {
     pub node: Netns,
     pub client: Netns,
-    pub server: Netns,
-    pub remote: Netns,
     pub outside: Netns,
-    _switch: Netns,
+    /// Those that only answer (server, remote), and the bridge between them.
+    others: [Netns; 3],
     _servers: Vec<Whoami>,
 }
 
@@ -44,15 +45,18 @@ impl Cluster {
         pod(&node, &client, "pod1", "10.244.1.1", CLIENT);
         pod(&node, &server, "pod2", "10.244.1.5", SERVER);
         bridge(End { netns: &switch, name: "br0", addresses: &[] });
-        for (port, netns, address) in
-            [("p1", &node, "192.168.56.11/24"), ("p2", &remote, "192.168.56.12/24"), ("p3", &outside, "192.168.56.100/24")]
-        {
+        for (port, netns, address) in [
+            ("p1", &node, "192.168.56.11/24"),
+            ("p2", &remote, "192.168.56.12/24"),
+            ("p3", &outside, "192.168.56.100/24"),
+        ] {
             plug(&switch, "br0", port, End { netns, name: "lan", addresses: &[address] });
         }
         node.ip("route add default via 192.168.56.100");
         node.ip("route add 10.244.2.0/24 via 192.168.56.12");
         remote.ip("addr add 10.244.2.2/32 dev lo");
-        remote.ip("route add 10.244.1.0/24 via 192.168.56.11");
+        // A server on all addresses answers UDP from the address that this names.
+        remote.ip("route add 10.244.1.0/24 via 192.168.56.11 src 10.244.2.2");
         // A machine outside that knows the way to the Services and no pod.
         outside.ip("route add 10.96.0.0/12 via 192.168.56.11");
         outside.ip("route add 203.0.113.0/24 via 192.168.56.11");
@@ -60,8 +64,13 @@ impl Cluster {
         node.sysctl("net.ipv4.conf.all.route_localnet", "1");
         let servers = [(&client, "client"), (&server, "server"), (&remote, "remote")]
             .map(|(netns, name)| Whoami::start(netns, 8080, name));
-        let cluster =
-            Self { node, client, server, remote, outside, _switch: switch, _servers: servers.into_iter().collect() };
+        let cluster = Self {
+            node,
+            client,
+            outside,
+            others: [server, remote, switch],
+            _servers: servers.into_iter().collect(),
+        };
         // The links are up once the network carries what needs no rules.
         eventually(PATIENCE, || match ask_tcp(&cluster.client, at(REMOTE, 8080), SILENCE) {
             Answer::From(..) => Ok(()),
@@ -70,8 +79,23 @@ impl Cluster {
         cluster
     }
 
+    /// Gives the pods of this node IPv6 addresses too.
+    pub fn with_v6(self) -> Self {
+        let server = &self.others[0];
+        for (pod, name, net) in [(&self.client, "pod1", 1), (server, "pod2", 2)] {
+            self.node.ip(&format!("addr add fd00:244:{net}::1/64 dev {name} nodad"));
+            pod.ip(&format!("addr add fd00:244:{net}::2/64 dev eth0 nodad"));
+            pod.ip(&format!("route add default via fd00:244:{net}::1"));
+        }
+        // A packet that no route leads anywhere never meets the rules that would refuse it.
+        self.node.ip("-6 route add default dev lan");
+        self.node.sysctl("net.ipv6.conf.all.forwarding", "1");
+        self
+    }
+
     pub fn config() -> Config {
-        let mut config = Config::new("node", vec!["10.244.0.0/16".parse().unwrap()]);
+        let ranges = ["10.244.0.0/16", "fd00:244::/32"].map(|range| range.parse().unwrap());
+        let mut config = Config::new("node", ranges.to_vec());
         config.node_addresses = vec![NODE.parse().unwrap()];
         config
     }
@@ -86,7 +110,10 @@ impl Cluster {
 
 fn pod(node: &Netns, pod: &Netns, name: &str, gateway: &str, address: &str) {
     let (near, far) = (format!("{gateway}/30"), format!("{address}/30"));
-    veth(End { netns: node, name, addresses: &[&near] }, End { netns: pod, name: "eth0", addresses: &[&far] });
+    veth(
+        End { netns: node, name, addresses: &[&near] },
+        End { netns: pod, name: "eth0", addresses: &[&far] },
+    );
     pod.ip(&format!("route add default via {gateway}"));
 }
 
@@ -138,7 +165,7 @@ impl Running {
     }
 
     pub fn change(&self, entry: &Entry) {
-        self.changes(&[entry.clone()], &[]);
+        self.changes(std::slice::from_ref(entry), &[]);
     }
 
     pub fn changes(&self, entries: &[Entry], gone: &[&str]) {
@@ -218,7 +245,7 @@ impl Builder {
 
 fn endpoint(address: &str) -> Endpoint {
     let address: IpAddr = address.parse().unwrap();
-    let here = address.to_string().starts_with("10.244.1.");
+    let here = address.is_ipv6() || address.to_string().starts_with("10.244.1.");
     Endpoint {
         address,
         port: 8080,

@@ -12,6 +12,8 @@ mod save;
 mod tool;
 #[cfg(test)]
 mod trace;
+#[cfg(test)]
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -203,8 +205,11 @@ impl Tables {
         let mut good = self.applied.clone();
         good.retain(|name, _| wanted.contains_key(name));
         report.written += self.converge(&good, Stale::Keep)?;
-        let suspects: Vec<&ServiceName> =
-            wanted.iter().filter(|(name, plan)| good.get(*name) != Some(plan)).map(|(name, _)| name).collect();
+        let suspects: Vec<&ServiceName> = wanted
+            .iter()
+            .filter(|(name, plan)| good.get(*name) != Some(plan))
+            .map(|(name, _)| name)
+            .collect();
         self.sift(&mut good, wanted, &suspects, report)?;
         report.written += self.converge(&good, Stale::Delete)?;
         self.applied = good;
@@ -219,7 +224,8 @@ impl Tables {
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut attempt = good.clone();
-        attempt.extend(suspects.iter().filter_map(|name| Some(((*name).clone(), wanted.get(*name)?.clone()))));
+        attempt
+            .extend(suspects.iter().filter_map(|name| Some(((*name).clone(), wanted.get(*name)?.clone()))));
         match (self.converge(&attempt, Stale::Keep), suspects) {
             (Ok(written), _) => {
                 report.written += written;
@@ -243,7 +249,8 @@ impl Tables {
     fn intact(&self) -> bool {
         let frame = self.facts.frame();
         let last = frame.last.iter().map(|((table, chain), rule)| (*table, chain.as_str(), rule.as_str()));
-        let jumps = JUMPS.iter().filter(|(_, chain, _)| matches!(*chain, "FORWARD" | "PREROUTING" | "POSTROUTING"));
+        let jumps =
+            JUMPS.iter().filter(|(_, chain, _)| matches!(*chain, "FORWARD" | "PREROUTING" | "POSTROUTING"));
         last.chain(jumps.copied()).all(|(table, chain, rule)| self.tool.exists(table, chain, rule))
     }
 }

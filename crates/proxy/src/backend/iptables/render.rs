@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use svcd_svcmap::Family;
+use svcd_svcmap::{Family, Protocol};
 
 use super::names::{self, PortChains, endpoint_chain, protocol_name};
 use super::rules::{Rules, Table};
@@ -14,12 +14,11 @@ use crate::{Config, PortPlan, Target};
 const MARK: &str = "0x4000";
 
 /// A jump from a built-in chain: table, chain, rule. In the order that they stand in.
-pub(super) const JUMPS: [(Table, &str, &str); 14] = {
+pub(super) const JUMPS: [(Table, &str, &str); 15] = {
     const NEW_EXTERNAL: &str = "-m conntrack --ctstate NEW -m comment --comment \"kubernetes externally-visible service portals\" -j KUBE-EXTERNAL-SERVICES";
     const NEW_PORTAL: &str =
         "-m conntrack --ctstate NEW -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
-    const NEW_FIREWALL: &str =
-        "-m conntrack --ctstate NEW -m comment --comment \"kubernetes load balancer firewall\" -j KUBE-PROXY-FIREWALL";
+    const NEW_FIREWALL: &str = "-m conntrack --ctstate NEW -m comment --comment \"kubernetes load balancer firewall\" -j KUBE-PROXY-FIREWALL";
     const FORWARDING: &str = "-m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD";
     const HEALTH: &str = "-m comment --comment \"kubernetes health check service ports\" -j KUBE-NODEPORTS";
     const PORTAL: &str = "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
@@ -35,6 +34,8 @@ pub(super) const JUMPS: [(Table, &str, &str); 14] = {
         (Table::Filter, "FORWARD", NEW_EXTERNAL),
         (Table::Filter, "OUTPUT", NEW_FIREWALL),
         (Table::Filter, "OUTPUT", NEW_PORTAL),
+        // Not upstream's: without it the node itself would send what nobody serves out to the default route.
+        (Table::Filter, "OUTPUT", NEW_EXTERNAL),
         (Table::Filter, "OUTPUT", "-j KUBE-FIREWALL"),
         (Table::Nat, "PREROUTING", PORTAL),
         (Table::Nat, "OUTPUT", PORTAL),
@@ -74,7 +75,9 @@ impl Facts {
             format!("-m mark ! --mark {MARK}/{MARK} -j RETURN"),
             // Taken off again, so that a packet that passes twice is not masqueraded twice.
             format!("-j MARK --set-xmark {MARK}/0x0"),
-            format!("-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE{random}"),
+            format!(
+                "-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE{random}"
+            ),
         ]);
         rules.own(Table::Filter, names::FORWARD).extend([
             // Out-of-window packets escape translation; answering them would reset the connection (k/k 74839).
@@ -131,7 +134,11 @@ impl Port<'_> {
         }
         if let Some(port) = self.plan.health_check_node_port {
             let comment = comment(&format!("{} health check node port", self.plan.label));
-            self.rules.share(Table::Filter, names::NODE_PORTS, format!("-p tcp {comment} -m tcp --dport {port} -j ACCEPT"));
+            self.rules.share(
+                Table::Filter,
+                names::NODE_PORTS,
+                format!("-p tcp {comment} -m tcp --dport {port} -j ACCEPT"),
+            );
         }
     }
 
@@ -139,13 +146,9 @@ impl Port<'_> {
     fn dispatch_internal(&mut self) {
         let target = self.plan.internal;
         for ip in &self.plan.cluster_ips {
-            let (table, text) = match refusal(target) {
-                None => (Table::Nat, "cluster IP"),
-                Some((_, text)) => (Table::Filter, text),
-            };
-            let jump = match refusal(target) {
-                None => self.policy_chain(target).to_owned(),
-                Some(_) => self.refusal_jump(target),
+            let (table, text, jump) = match refusal(target) {
+                None => (Table::Nat, "cluster IP", self.policy_chain(target).to_owned()),
+                Some(text) => (Table::Filter, text, self.refusal_jump(target)),
             };
             let rule = self.to_address(*ip, text, &jump);
             self.rules.share(table, names::SERVICES, rule);
@@ -166,7 +169,7 @@ impl Port<'_> {
                 let rule = self.to_address(ip, text, chain);
                 self.rules.share(Table::Nat, names::SERVICES, rule);
             }
-            if let Some((_, text)) = refusal(plan.external) {
+            if let Some(text) = refusal(plan.external) {
                 let rule = self.to_address(ip, text, &self.refusal_jump(plan.external));
                 self.rules.share(Table::Filter, names::EXTERNAL_SERVICES, rule);
             }
@@ -191,10 +194,12 @@ impl Port<'_> {
             let rule = format!("-p {protocol} {comment} -m {protocol} --dport {port} -j {chain}");
             self.rules.share(Table::Nat, names::NODE_PORTS, rule);
         }
-        if let Some((_, text)) = refusal(plan.external) {
+        if let Some(text) = refusal(plan.external) {
             let comment = comment(&format!("{} {text}", plan.label));
             let jump = self.refusal_jump(plan.external);
-            let rule = format!("-p {protocol} {comment} -m addrtype --dst-type LOCAL -m {protocol} --dport {port} -j {jump}");
+            let rule = format!(
+                "-p {protocol} {comment} -m addrtype --dst-type LOCAL -m {protocol} --dport {port} -j {jump}"
+            );
             self.rules.share(Table::Filter, names::EXTERNAL_SERVICES, rule);
         }
     }
@@ -247,7 +252,8 @@ impl Port<'_> {
         let mut rules: Vec<String> =
             plan.source_ranges.iter().map(|range| from(&range.to_string(), &remark, external)).collect();
         // A node's own packets to an address that it holds itself carry that address as their source.
-        let node_allowed = |range: &IpNet| self.facts.node_addresses.iter().any(|address| range.contains(address));
+        let node_allowed =
+            |range: &IpNet| self.facts.node_addresses.iter().any(|address| range.contains(address));
         if plan.source_ranges.iter().any(node_allowed) {
             rules.extend(plan.load_balancer_ips.iter().map(|ip| from(&host(*ip), &remark, external)));
         }
@@ -320,11 +326,15 @@ impl Port<'_> {
     }
 
     fn refusal_jump(&self, target: Target) -> String {
-        match (refusal(target), self.facts.family) {
-            (Some(("REJECT", _)), Family::V4) => "REJECT --reject-with icmp-port-unreachable".to_owned(),
-            (Some(("REJECT", _)), Family::V6) => "REJECT --reject-with icmp6-port-unreachable".to_owned(),
-            _ => "DROP".to_owned(),
-        }
+        let with = match (target, self.plan.protocol, self.facts.family) {
+            (Target::Drop, ..) => return "DROP".to_owned(),
+            // Better than upstream's ICMP message: the kernel limits those to one a second for each client, and a
+            // process on the node itself would notice one only after a second.
+            (_, Protocol::Tcp, _) => "tcp-reset",
+            (_, _, Family::V4) => "icmp-port-unreachable",
+            (_, _, Family::V6) => "icmp6-port-unreachable",
+        };
+        format!("REJECT --reject-with {with}")
     }
 
     fn to_address(&self, ip: IpAddr, text: &str, jump: &str) -> String {
@@ -342,10 +352,11 @@ impl Port<'_> {
     }
 }
 
-fn refusal(target: Target) -> Option<(&'static str, &'static str)> {
+/// Why packets are refused or dropped, if they are.
+fn refusal(target: Target) -> Option<&'static str> {
     match target {
-        Target::Reject => Some(("REJECT", "has no endpoints")),
-        Target::Drop => Some(("DROP", "has no local endpoints")),
+        Target::Reject => Some("has no endpoints"),
+        Target::Drop => Some("has no local endpoints"),
         Target::Cluster | Target::Local => None,
     }
 }
@@ -362,7 +373,8 @@ fn host(ip: IpAddr) -> String {
 /// and no more than the kernel takes.
 fn comment(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || " -_./:>;[]".contains(letter);
-    let text: String = text.chars().take(255).map(|letter| if plain(letter) { letter } else { '_' }).collect();
+    let text: String =
+        text.chars().take(255).map(|letter| if plain(letter) { letter } else { '_' }).collect();
     format!("-m comment --comment \"{text}\"")
 }
 

@@ -139,7 +139,9 @@ pub(super) fn difference(actual: &Rules, wanted: &Rules, stale: Stale) -> Script
     let chains: BTreeSet<&Chain> = actual.shared.keys().chain(wanted.shared.keys()).collect();
     for key @ (table, chain) in chains {
         let last = wanted.last.get(key);
-        section(*table, &mut |out| out.adjust(chain, actual.shared.get(key), wanted.shared.get(key), last, stale));
+        section(*table, &mut |out| {
+            out.adjust(chain, actual.shared.get(key), wanted.shared.get(key), last, stale)
+        });
     }
     Script { filter, nat }
 }

@@ -47,7 +47,7 @@ impl Saved {
         }
     }
 
-    fn chain(&mut self, table: Table, chain: &str) -> &mut Vec<String> {
+    pub(super) fn chain(&mut self, table: Table, chain: &str) -> &mut Vec<String> {
         let rules = &mut self.rules;
         let chains = if is_shared(table, chain) { &mut rules.shared } else { &mut rules.owned };
         chains.entry((table, chain.to_owned())).or_default()

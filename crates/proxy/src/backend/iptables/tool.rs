@@ -26,7 +26,8 @@ impl Tool {
     pub(super) fn find(family: Family) -> Result<Self, Error> {
         let name = if family == Family::V4 { "iptables" } else { "ip6tables" };
         let version = run(Command::new(name).arg("--version"))?;
-        let single = iptables::new(family == Family::V6).map_err(|error| refused(name, &[], error.to_string()))?;
+        let single =
+            iptables::new(family == Family::V6).map_err(|error| refused(name, &[], error.to_string()))?;
         let tool = Self { single, name, version: version.trim().to_owned() };
         tool.save()?;
         Ok(tool)
@@ -39,7 +40,8 @@ impl Tool {
 
     /// `MASQUERADE --random-fully` came with 1.6.2.
     pub(super) fn random_fully(&self) -> bool {
-        let number = self.version.split(" v").nth(1).unwrap_or_default().split(' ').next().unwrap_or_default();
+        let number =
+            self.version.split(" v").nth(1).unwrap_or_default().split(' ').next().unwrap_or_default();
         let parts: Vec<u32> = number.split('.').filter_map(|part| part.parse().ok()).collect();
         parts.as_slice() >= [1, 6, 2].as_slice()
     }
@@ -83,12 +85,14 @@ impl Tool {
     /// Puts a rule first in its chain.
     pub(super) fn insert(&self, table: Table, chain: &str, rule: &str) -> Result<(), Error> {
         let inserted = self.single.insert(table.name(), chain, rule, 1);
-        inserted.map_err(|error| refused(self.name, &["-t", table.name(), "-I", chain, rule], error.to_string()))
+        inserted
+            .map_err(|error| refused(self.name, &["-t", table.name(), "-I", chain, rule], error.to_string()))
     }
 
     pub(super) fn delete(&self, table: Table, chain: &str, rule: &str) -> Result<(), Error> {
         let deleted = self.single.delete(table.name(), chain, rule);
-        deleted.map_err(|error| refused(self.name, &["-t", table.name(), "-D", chain, rule], error.to_string()))
+        deleted
+            .map_err(|error| refused(self.name, &["-t", table.name(), "-D", chain, rule], error.to_string()))
     }
 }
 
@@ -109,8 +113,10 @@ fn run(command: &mut Command) -> Result<String, Error> {
 
 /// The line that a message like `line 7 failed` speaks of.
 fn quoted_line(message: &str, text: &str) -> String {
-    let number = message.split("line ").nth(1).map(|rest| rest.trim_start_matches(|c: char| !c.is_ascii_digit()));
-    let number = number.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
+    let number =
+        message.split("line ").nth(1).map(|rest| rest.trim_start_matches(|c: char| !c.is_ascii_digit()));
+    let number =
+        number.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
     let line = number.and_then(|number| text.lines().nth(number.checked_sub(1)?));
     line.map(|line| format!(" ({line})")).unwrap_or_default()
 }
