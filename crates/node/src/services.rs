@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::watch::Change;
 
 /// How many events are taken in before what they change is handed over.
-const BATCH: usize = 4096;
+const BATCH: usize = 256;
 
 /// Where changes go: neither call may block.
 pub(crate) trait Forwarder: Send + 'static {
@@ -168,9 +168,10 @@ fn set_namespace(
     }
 }
 
+/// Boxed, since room for a whole batch is taken at once.
 enum Seen {
-    Service(Change<Service>),
-    Slice(Change<EndpointSlice>),
+    Service(Box<Change<Service>>),
+    Slice(Box<Change<EndpointSlice>>),
 }
 
 /// Feeds the forwarder and the directory until the streams end, which they do not.
@@ -181,7 +182,10 @@ pub(crate) async fn feed(
     directory: Directory,
 ) {
     let mut index = Index::new();
-    let seen = stream::select(services.map(Seen::Service), slices.map(Seen::Slice));
+    let seen = stream::select(
+        services.map(|change| Seen::Service(Box::new(change))),
+        slices.map(|change| Seen::Slice(Box::new(change))),
+    );
     let mut batches = seen.ready_chunks(BATCH);
     while let Some(batch) = batches.next().await {
         for seen in batch {
@@ -195,18 +199,26 @@ pub(crate) async fn feed(
     }
 }
 
-fn take(index: &mut Index, seen: Seen) -> bool {
+fn take(index: &mut Index, seen: Seen) {
     match seen {
-        Seen::Service(Change::Reset(all)) => index.reset_services(&all),
-        Seen::Service(Change::Apply(one)) => index.apply_service(&one),
-        Seen::Service(Change::Delete(one)) => {
-            index.delete_service(&one.namespace().unwrap_or_default(), &one.name_any())
-        }
-        Seen::Slice(Change::Reset(all)) => index.reset_slices(&all),
-        Seen::Slice(Change::Apply(one)) => index.apply_slice(&one),
-        Seen::Slice(Change::Delete(one)) => {
-            index.delete_slice(&one.namespace().unwrap_or_default(), &one.name_any())
-        }
+        Seen::Service(change) => take_service(index, *change),
+        Seen::Slice(change) => take_slice(index, *change),
+    };
+}
+
+fn take_service(index: &mut Index, change: Change<Service>) -> bool {
+    match change {
+        Change::Reset(all) => index.reset_services(&all),
+        Change::Apply(one) => index.apply_service(&one),
+        Change::Delete(one) => index.delete_service(&one.namespace().unwrap_or_default(), &one.name_any()),
+    }
+}
+
+fn take_slice(index: &mut Index, change: Change<EndpointSlice>) -> bool {
+    match change {
+        Change::Reset(all) => index.reset_slices(&all),
+        Change::Apply(one) => index.apply_slice(&one),
+        Change::Delete(one) => index.delete_slice(&one.namespace().unwrap_or_default(), &one.name_any()),
     }
 }
 

@@ -1,6 +1,9 @@
 //! The whole agent in a network namespace of its own, against a real API server: it registers, becomes Ready, forwards,
 //! answers names, comes back when its Node is deleted, leaves everything when it stops, and nothing after clean-up.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +41,7 @@ fn cluster() -> ClusterInfo {
 /// A cluster of one node.
 struct Fixture {
     dir: TempDir,
+    ca: Arc<Ca>,
     server: Arc<ApiServer>,
     admin: Client,
 }
@@ -47,10 +51,10 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let ca = Arc::new(Ca::load_or_create(&dir.path().join("pki")).unwrap());
         let store = Embedded::open(dir.path().join("store"), Options::default()).unwrap();
-        let server = ApiServer::new(Arc::new(store), ca, ApiConfig::default());
+        let server = ApiServer::new(Arc::new(store), Arc::clone(&ca), ApiConfig::default());
         server.bootstrap().await.unwrap();
         let admin = Client::new(server.in_process(User::master("admin")), "default");
-        Self { dir, server, admin }
+        Self { dir, ca, server, admin }
     }
 
     fn data_dir(&self) -> &Path {
@@ -69,12 +73,43 @@ impl Fixture {
 
     fn start(&self) -> Running {
         let user = User::new("system:node:node1", ["system:nodes"]);
-        let client = Client::new(self.server.in_process(user), "default");
+        self.start_with(Client::new(self.server.in_process(user), "default"))
+    }
+
+    fn start_with(&self, client: Client) -> Running {
         let stop = CancellationToken::new();
         let (sender, ready) = oneshot::channel();
         let on_ready = move || sender.send(()).unwrap_or_default();
         let task = tokio::spawn(svcd_node::run(self.config(), client, on_ready, stop.clone()));
         Running { task, stop, ready }
+    }
+
+    async fn serve(&self) -> Serving {
+        self.serve_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// Serves over TLS, as for an agent on another machine.
+    async fn serve_at(&self, address: SocketAddr) -> Serving {
+        let tls = svcd_pki::server_config(&self.ca, &["127.0.0.1".into()]).unwrap();
+        let listener = eventually_async(DEADLINE, || async { std::net::TcpListener::bind(address) }).await;
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let serving = Arc::clone(&self.server).serve(listener, tls, stop.clone());
+        let task = tokio::spawn(async move { serving.await.unwrap() });
+        Serving { address, stop, task }
+    }
+
+    /// An agent with a certificate of its own, over TLS.
+    async fn start_joined(&self, address: SocketAddr) -> Running {
+        let pair = self.ca.issue_client("system:node:node1", &["system:nodes"], DEADLINE * 10).unwrap();
+        let credentials = svcd_node::Credentials {
+            server: format!("https://{address}"),
+            node_name: "node1".into(),
+            certificate: pair.cert,
+            key: pair.key,
+            ca: self.ca.certificate_pem().to_owned(),
+            cluster: cluster(),
+        };
+        self.start_with(svcd_node::client(&credentials).await.unwrap())
     }
 
     fn nodes(&self) -> Api<Node> {
@@ -88,6 +123,19 @@ impl Fixture {
             self.nodes().patch("node1", &PatchParams::default(), &Patch::Merge(&patch)).await
         })
         .await;
+    }
+}
+
+struct Serving {
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Serving {
+    async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(DEADLINE, self.task).await.expect("it stops").unwrap();
     }
 }
 
@@ -307,5 +355,34 @@ fn a_busy_port_53_leaves_the_other_addresses() {
             eventually_async(DEADLINE, || resolve("10.96.0.10", "web.default.svc.cluster.local")).await;
         assert_eq!(address, [10, 96, 7, 7]);
         agent.stop().await;
+    });
+}
+
+#[test]
+fn a_server_that_goes_away_and_comes_back() {
+    in_namespace("agent-away", |cluster| async move {
+        let serving = cluster.serve().await;
+        let mut agent = cluster.start_joined(serving.address).await;
+        cluster.give_range().await;
+        agent.ready().await;
+        let services: Api<Service> = Api::namespaced(cluster.admin.clone(), "default");
+        services.create(&PostParams::default(), &service()).await.unwrap();
+        let slices: Api<EndpointSlice> = Api::namespaced(cluster.admin.clone(), "default");
+        slices.create(&PostParams::default(), &slice()).await.unwrap();
+        rules_lead_to("10.244.9.5:8080").await;
+
+        let address = serving.address;
+        serving.stop().await;
+        let moved = json!({"endpoints": [{"addresses": ["10.244.9.6"], "conditions": {"ready": true}}]});
+        slices.patch("web-1", &PatchParams::default(), &Patch::Merge(&moved)).await.unwrap();
+        // Nobody can tell the agent; what it knows stays in force.
+        assert_eq!(resolve("10.96.0.10", "web.default.svc.cluster.local").await, Ok([10, 96, 7, 7]));
+        rules_lead_to("10.244.9.5:8080").await;
+
+        let serving = cluster.serve_at(address).await;
+        rules_lead_to("10.244.9.6:8080").await;
+        assert!(!agent.task.is_finished());
+        agent.stop().await;
+        serving.stop().await;
     });
 }

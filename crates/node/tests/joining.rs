@@ -1,5 +1,7 @@
 //! Joining a real API server over TLS, and what the certificate is good for.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
