@@ -66,12 +66,18 @@ const OMITTED_WHEN_ZERO: &[(&str, &[&str])] = &[
         ],
     ),
     ("ReplicaSetSpec", &["minReadySeconds"]),
-    ("ReplicaSetStatus", &["readyReplicas", "availableReplicas", "fullyLabeledReplicas", "observedGeneration"]),
+    (
+        "ReplicaSetStatus",
+        &["readyReplicas", "availableReplicas", "fullyLabeledReplicas", "observedGeneration"],
+    ),
 ];
 
 /// Strings that are pointers upstream and mean something when empty.
-const KEPT_WHEN_EMPTY: &[(&str, &str)] =
-    &[("LeaseSpec", "holderIdentity"), ("PersistentVolumeClaimSpec", "storageClassName")];
+const KEPT_WHEN_EMPTY: &[(&str, &str)] = &[
+    ("EndpointPort", "name"),
+    ("LeaseSpec", "holderIdentity"),
+    ("PersistentVolumeClaimSpec", "storageClassName"),
+];
 
 /// Why a value does not decode.
 #[derive(Debug)]
@@ -179,7 +185,7 @@ impl<'a> Node<'a> {
             Value::Number(n) => n.to_string(),
             _ => return Err(self.mismatch("resource.Quantity")),
         };
-        quantity::canonical(&text).map_err(|e| de::Error::custom(e))
+        quantity::canonical(&text).map_err(de::Error::custom)
     }
 }
 
@@ -224,10 +230,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         // The value is cloned so that nothing borrows from it for 'de.
-        self.value
-            .clone()
-            .deserialize_any(visitor)
-            .map_err(|e| <Error as de::Error>::custom(e).at(self.path))
+        self.value.clone().deserialize_any(visitor).map_err(|e| <Error as de::Error>::custom(e).at(self.path))
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -307,7 +310,8 @@ impl<'de> Deserializer<'de> for Node<'_> {
             _ => return Err(self.mismatch(&format!("v1.{name}"))),
         };
         let node = Node { within: name, ..self };
-        visitor.visit_map(Entries { node, keys: Keys::Struct, entries: map.iter(), current: None })
+        let entries = Entries { node, keys: Keys::Struct, entries: map.iter(), current: None };
+        visitor.visit_map(entries).map_err(|e| e.at(self.path))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

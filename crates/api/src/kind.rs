@@ -50,7 +50,11 @@ pub struct KindInfo {
 impl KindInfo {
     /// `v1` or `apps/v1`, as in `apiVersion`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 
@@ -86,7 +90,7 @@ pub enum Claim {
     ServiceIp {
         /// The address asked for, any free one when `None`.
         exact: Option<IpAddr>,
-        /// For error messages: `spec.clusterIPs[0]`.
+        /// For error messages: `spec.clusterIPs`.
         field: String,
     },
     /// A port from the node-port range.
@@ -128,8 +132,8 @@ pub trait Kind: Send + Sync + 'static {
     /// Resets what a client may not set at creation (usually `status`).
     fn prepare_create(&self, object: &mut Value);
 
-    /// Carries over what an update may not touch (usually `status`), and raises `metadata.generation` when the wanted
-    /// state changed.
+    /// Carries over what an update may not touch (`status`, and of the metadata what the client left out or never
+    /// decides), keeps what was allocated before, and raises `metadata.generation` when the wanted state changed.
     fn prepare_update(&self, new: &mut Value, old: &Value);
 
     /// As `prepare_update` for `/status`: everything but `status` and some metadata is taken from `old`.

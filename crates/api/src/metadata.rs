@@ -47,7 +47,8 @@ fn validate_namespace(namespace: &str, namespaced: bool, errors: &mut Vec<FieldE
     match (namespaced, namespace) {
         (true, "") => errors.push(FieldError::required(path, "")),
         (true, _) => {
-            errors.extend(names::label(namespace).into_iter().map(|m| FieldError::invalid(path, namespace, m)));
+            errors
+                .extend(names::label(namespace).into_iter().map(|m| FieldError::invalid(path, namespace, m)));
         }
         (false, "") => {}
         (false, _) => errors.push(FieldError::forbidden(path, "not allowed on this type")),
@@ -55,7 +56,11 @@ fn validate_namespace(namespace: &str, namespaced: bool, errors: &mut Vec<FieldE
 }
 
 /// The keys and values of a set of labels.
-pub(crate) fn labels(path: &Path<'_>, labels: Option<&BTreeMap<String, String>>, errors: &mut Vec<FieldError>) {
+pub(crate) fn labels(
+    path: &Path<'_>,
+    labels: Option<&BTreeMap<String, String>>,
+    errors: &mut Vec<FieldError>,
+) {
     for (key, value) in labels.into_iter().flatten() {
         errors.extend(names::qualified(key).into_iter().map(|m| FieldError::invalid(path, key, m)));
         errors.extend(names::label_value(value).into_iter().map(|m| FieldError::invalid(path, value, m)));
@@ -159,13 +164,8 @@ fn validate_finalizers_while_deleting(new: &ObjectMeta, old: &ObjectMeta, errors
         return;
     }
     let had = old.finalizers.as_deref().unwrap_or_default();
-    let added: Vec<String> = new
-        .finalizers
-        .iter()
-        .flatten()
-        .filter(|f| !had.contains(f))
-        .map(|f| format!("{f:?}"))
-        .collect();
+    let added: Vec<String> =
+        new.finalizers.iter().flatten().filter(|f| !had.contains(f)).map(|f| format!("{f:?}")).collect();
     if !added.is_empty() {
         let detail = format!(
             "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",

@@ -146,7 +146,10 @@ pub(crate) fn env_var(text: &str) -> Vec<String> {
     if !text.is_empty() && text.bytes().all(printable) {
         return Vec::new();
     }
-    vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
+    vec![
+        "a valid environment variable name must consist only of printable ASCII characters other than '='"
+            .to_owned(),
+    ]
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Defa
 
 /// Everything wrong with a pod's spec.
 pub(crate) fn validate(path: &Path<'_>, spec: &PodSpec, errors: &mut Vec<FieldError>) {
-    let volumes = volume::validate(&path.child("volumes"), spec.volumes.as_deref().unwrap_or_default(), errors);
+    let volumes =
+        volume::validate(&path.child("volumes"), spec.volumes.as_deref().unwrap_or_default(), errors);
     container::validate_all(path, spec, &volumes, errors);
     match spec.restart_policy.as_deref().unwrap_or_default() {
         "" => errors.push(FieldError::required(path.child("restartPolicy"), "")),

@@ -27,7 +27,8 @@ const MAX_DEPTH: usize = 64;
 /// # Errors
 /// A sentence that says what is wrong with the bytes, or that the kind is not known in this form.
 pub fn decode(body: &[u8]) -> Result<Value, String> {
-    let envelope = body.strip_prefix(MAGIC).ok_or("the body does not begin with the prefix of protobuf objects")?;
+    let envelope =
+        body.strip_prefix(MAGIC).ok_or("the body does not begin with the prefix of protobuf objects")?;
     let schema = schema::get();
     let envelope = message(schema, schema.fields("runtime.Unknown")?, envelope, 0)?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -42,7 +43,12 @@ pub fn decode(body: &[u8]) -> Result<Value, String> {
     Ok(Value::Object(object))
 }
 
-fn message(schema: &Schema, fields: &[Field], bytes: &[u8], depth: usize) -> Result<Map<String, Value>, String> {
+fn message(
+    schema: &Schema,
+    fields: &[Field],
+    bytes: &[u8],
+    depth: usize,
+) -> Result<Map<String, Value>, String> {
     if depth > MAX_DEPTH {
         return Err(format!("the object is nested deeper than {MAX_DEPTH} levels"));
     }
@@ -78,7 +84,12 @@ fn list<'a>(object: &'a mut Map<String, Value>, name: &str) -> &'a mut Vec<Value
 }
 
 /// A map is a repeated message of a key (1) and a value (2).
-fn map_entry(schema: &Schema, field: &Field, payload: Payload<'_>, depth: usize) -> Result<(String, Value), String> {
+fn map_entry(
+    schema: &Schema,
+    field: &Field,
+    payload: Payload<'_>,
+    depth: usize,
+) -> Result<(String, Value), String> {
     let mut reader = Reader::new(payload.bytes()?);
     let (mut key, mut found) = (String::new(), None);
     while let Some((number, payload)) = reader.next()? {
@@ -113,7 +124,9 @@ fn value(schema: &Schema, form: &Form, payload: Payload<'_>, depth: usize) -> Re
             }
             Value::Array(items)
         }
-        Form::Message(name) => Value::Object(message(schema, schema.fields(name)?, payload.bytes()?, depth + 1)?),
+        Form::Message(name) => {
+            Value::Object(message(schema, schema.fields(name)?, payload.bytes()?, depth + 1)?)
+        }
     })
 }
 

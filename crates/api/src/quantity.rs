@@ -12,9 +12,7 @@ const LARGEST: i128 = (i64::MAX as i128) * NANO;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ParseError {
     /// Not of the form number, suffix.
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     /// The number itself.
     #[error("unable to parse numeric part of quantity")]
@@ -139,10 +137,11 @@ fn scaled(number: &str, unit: Unit) -> Result<i128, ParseError> {
             1
         }
     };
-    let excess = digits.len().saturating_sub(30);
+    // Digits beyond all precision that is kept would only overflow the product.
+    let kept = if times == 1 { 30 } else { 19 };
+    let excess = digits.len().saturating_sub(kept);
     if excess > 0 {
-        // Beyond all precision that is kept, whatever the suffix.
-        digits.truncate(30);
+        digits.truncate(kept);
         places -= i32::try_from(excess).map_err(|_| ParseError::Numeric)?;
     }
     let mantissa: i128 = digits.parse().map_err(|_| ParseError::Numeric)?;
@@ -152,9 +151,8 @@ fn scaled(number: &str, unit: Unit) -> Result<i128, ParseError> {
         let power = 10_i128.checked_pow(shift.unsigned_abs()).unwrap_or(i128::MAX);
         product.checked_mul(power).unwrap_or(i128::MAX)
     } else {
-        10_i128.checked_pow(shift.unsigned_abs()).map_or(i128::from(product > 0), |power| {
-            product / power + i128::from(product % power != 0)
-        })
+        let power = 10_i128.checked_pow(shift.unsigned_abs()).unwrap_or(i128::MAX);
+        product / power + i128::from(product % power != 0)
     })
 }
 
@@ -235,6 +233,7 @@ mod tests {
             ("4Gi", "4Gi"),
             ("9999999999999999999999", "9223372036854775807"),
             ("0.0000000001", "1n"),
+            ("0.123456789012345678901234567890Ei", "142335986942043633"),
         ] {
             assert_eq!(canonical(text).as_deref(), Ok(want), "{text}");
         }

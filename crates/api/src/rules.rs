@@ -95,9 +95,7 @@ pub(crate) fn endpoint_ip(path: &Path<'_>, text: &str, errors: &mut Vec<FieldErr
     }
     let (link_local, link_multicast) = match ip {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(v6) => {
-            (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02)
-        }
+        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),
     };
     if link_local {
         refuse("may not be in the link-local range (169.254.0.0/16, fe80::/10)");

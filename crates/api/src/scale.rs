@@ -47,7 +47,11 @@ pub fn apply(object: &Value, scale: &Value) -> Result<Value, Vec<FieldError>> {
     }
     let (wanted, actual) = (&scale["metadata"]["name"], &object["metadata"]["name"]);
     if !wanted.is_null() && wanted != actual {
-        return Err(vec![FieldError::invalid("metadata.name", wanted, "must match the name of the scaled object")]);
+        return Err(vec![FieldError::invalid(
+            "metadata.name",
+            wanted,
+            "must match the name of the scaled object",
+        )]);
     }
     let mut scaled = object.clone();
     scaled["spec"]["replicas"] = json!(replicas);

@@ -150,9 +150,8 @@ impl ApiError {
 
     /// 403 for creating in a namespace that is being deleted.
     pub fn namespace_terminating(resource: &ResourceName, name: &str, namespace: &str) -> Self {
-        let why = format!(
-            "unable to create new content in namespace {namespace} because it is being terminated"
-        );
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
         Self::forbidden(resource, name, &why).with_cause(json!({
             "reason": "NamespaceTerminating",
             "message": format!("namespace {namespace} is being terminated"),
@@ -202,16 +201,14 @@ impl ApiError {
 
     /// 406: none of the media types that the client accepts can be written.
     pub fn not_acceptable(available: &[&str]) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {}",
-            available.join(", ")
-        );
+        let message = format!("only the following media types are accepted: {}", available.join(", "));
         Self::new(406, "NotAcceptable", message)
     }
 
     /// 504.
     pub fn timeout(message: impl Into<String>, retry_after_seconds: u32) -> Self {
-        Self::new(504, "Timeout", format!("Timeout: {}", message.into())).with_retry_after(retry_after_seconds)
+        Self::new(504, "Timeout", format!("Timeout: {}", message.into()))
+            .with_retry_after(retry_after_seconds)
     }
 
     /// 504 for a revision that has not been reached yet.

@@ -77,7 +77,8 @@ pub(crate) fn counts(counts: &[(&str, Option<i32>)], errors: &mut Vec<FieldError
 
 /// The cells of [`WIDE`].
 pub(crate) fn wide_cells(template: Option<&PodTemplateSpec>, selector: &meta::LabelSelector) -> [Value; 3] {
-    let containers = template.and_then(|t| t.spec.as_ref()).map(|s| s.containers.as_slice()).unwrap_or_default();
+    let containers =
+        template.and_then(|t| t.spec.as_ref()).map(|s| s.containers.as_slice()).unwrap_or_default();
     let join = |of: fn(&Container) -> &str| containers.iter().map(of).collect::<Vec<_>>().join(",");
     let selector = LabelSelector::from_object(selector)
         .map_or_else(|_| "<error>".to_owned(), |selector| table::or_none(selector.to_string()));

@@ -34,7 +34,10 @@ impl Behavior for ConfigMaps {
     };
     const COLUMNS: &'static [Column] = &[
         table::NAME,
-        table::text("Data", "Data contains the configuration data. Each key must consist of alphanumeric characters, '-', '_' or '.'."),
+        table::text(
+            "Data",
+            "Data contains the configuration data. Each key must consist of alphanumeric characters, '-', '_' or '.'.",
+        ),
         table::AGE,
     ];
 
@@ -73,8 +76,8 @@ impl Behavior for ConfigMaps {
     }
 
     fn cells(config: &ConfigMap, now: Timestamp) -> Vec<Value> {
-        let count = config.data.as_ref().map_or(0, |d| d.len())
-            + config.binary_data.as_ref().map_or(0, |d| d.len());
+        let count =
+            config.data.as_ref().map_or(0, |d| d.len()) + config.binary_data.as_ref().map_or(0, |d| d.len());
         vec![table::name(&config.metadata), json!(count), table::age(&config.metadata, now)]
     }
 }

@@ -36,8 +36,14 @@ impl Behavior for Deployments {
     const COLUMNS: &'static [Column] = &[
         table::NAME,
         table::text("Ready", "Number of the pod with ready state"),
-        table::text("Up-to-date", "Total number of non-terminating pods targeted by this deployment that have the desired template spec."),
-        table::text("Available", "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment."),
+        table::text(
+            "Up-to-date",
+            "Total number of non-terminating pods targeted by this deployment that have the desired template spec.",
+        ),
+        table::text(
+            "Available",
+            "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment.",
+        ),
         table::AGE,
         workload::WIDE[0],
         workload::WIDE[1],

@@ -36,9 +36,18 @@ impl Behavior for EndpointSlices {
     const GENERATION: &'static [&'static str] = &["addressType", "endpoints", "ports"];
     const COLUMNS: &'static [Column] = &[
         table::NAME,
-        table::text("AddressType", "addressType specifies the type of address carried by this EndpointSlice. All addresses in this slice must be the same type."),
-        table::text("Ports", "ports specifies the list of network ports exposed by each endpoint in this slice."),
-        table::text("Endpoints", "endpoints is a list of unique endpoints in this slice. Each slice may include a maximum of 1000 endpoints."),
+        table::text(
+            "AddressType",
+            "addressType specifies the type of address carried by this EndpointSlice. All addresses in this slice must be the same type.",
+        ),
+        table::text(
+            "Ports",
+            "ports specifies the list of network ports exposed by each endpoint in this slice.",
+        ),
+        table::text(
+            "Endpoints",
+            "endpoints is a list of unique endpoints in this slice. Each slice may include a maximum of 1000 endpoints.",
+        ),
         table::AGE,
     ];
 

@@ -39,6 +39,8 @@ impl Behavior for EndpointsKind {
     fn default(endpoints: &mut Endpoints) {
         let ports = endpoints.subsets.iter_mut().flatten().flat_map(|s| s.ports.iter_mut().flatten());
         for port in ports {
+            // Empty is absent here, unlike in an EndpointSlice.
+            port.name = port.name.take().filter(|name| !name.is_empty());
             port.protocol.get_or_insert_with(|| "TCP".to_owned());
         }
     }

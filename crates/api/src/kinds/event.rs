@@ -30,12 +30,24 @@ impl Behavior for Events {
     const COLUMNS: &'static [Column] = &[
         table::text("Last Seen", "The time at which the most recent occurrence of this event was recorded."),
         table::text("Type", "Type of this event (Normal, Warning), new types could be added in the future"),
-        table::text("Reason", "This should be a short, machine understandable string that gives the reason for the transition into the object's current status."),
+        table::text(
+            "Reason",
+            "This should be a short, machine understandable string that gives the reason for the transition into the object's current status.",
+        ),
         table::text("Object", "The object that this event is about."),
-        table::wide("Subobject", "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement."),
-        table::wide("Source", "The component reporting this event. Should be a short machine understandable string."),
+        table::wide(
+            "Subobject",
+            "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement.",
+        ),
+        table::wide(
+            "Source",
+            "The component reporting this event. Should be a short machine understandable string.",
+        ),
         table::text("Message", "A human-readable description of the status of this operation."),
-        table::wide("First Seen", "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)"),
+        table::wide(
+            "First Seen",
+            "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)",
+        ),
         table::wide("Count", "The number of times this event has occurred."),
         table::wide("Name", table::NAME.description),
     ];
@@ -111,10 +123,8 @@ fn times(event: &Event, now: Timestamp) -> (String, String, i32) {
         .map(|t| t.0)
         .or_else(|| event.event_time.as_ref().map(|t| t.0))
         .map_or_else(|| "<unknown>".to_owned(), |t| table::since_timestamp(t, now));
-    let last = event
-        .last_timestamp
-        .as_ref()
-        .map_or_else(|| first.clone(), |t| table::since_timestamp(t.0, now));
+    let last =
+        event.last_timestamp.as_ref().map_or_else(|| first.clone(), |t| table::since_timestamp(t.0, now));
     match &event.series {
         Some(series) => {
             let last = series.last_observed_time.as_ref().map_or(last, |t| table::since_timestamp(t.0, now));

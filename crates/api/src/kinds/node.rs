@@ -41,9 +41,18 @@ impl Behavior for Nodes {
         table::text("Version", "Kubelet Version reported by the node."),
         table::wide("Internal-IP", "List of addresses reachable to the node."),
         table::wide("External-IP", "List of addresses reachable to the node."),
-        table::wide("OS-Image", "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy))."),
-        table::wide("Kernel-Version", "Kernel Version reported by the node from 'uname -r' (e.g. 3.16.0-0.bpo.4-amd64)."),
-        table::wide("Container-Runtime", "ContainerRuntime Version reported by the node through runtime remote API (e.g. containerd://1.4.2)."),
+        table::wide(
+            "OS-Image",
+            "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy)).",
+        ),
+        table::wide(
+            "Kernel-Version",
+            "Kernel Version reported by the node from 'uname -r' (e.g. 3.16.0-0.bpo.4-amd64).",
+        ),
+        table::wide(
+            "Container-Runtime",
+            "ContainerRuntime Version reported by the node through runtime remote API (e.g. containerd://1.4.2).",
+        ),
     ];
     const SELECTABLE: &'static [&'static str] = &["spec.unschedulable"];
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
@@ -100,7 +109,9 @@ impl Behavior for Nodes {
 
     fn cells(node: &Node, now: Timestamp) -> Vec<Value> {
         let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
-        let known = |text: Option<&String>| text.filter(|t| !t.is_empty()).cloned().unwrap_or_else(|| "<unknown>".to_owned());
+        let known = |text: Option<&String>| {
+            text.filter(|t| !t.is_empty()).cloned().unwrap_or_else(|| "<unknown>".to_owned())
+        };
         let mut kernel = known(info.map(|i| &i.kernel_version));
         if let Some(architecture) = info.map(|i| &i.architecture).filter(|a| !a.is_empty()) {
             kernel = format!("{kernel} ({architecture})");

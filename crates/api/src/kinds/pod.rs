@@ -4,9 +4,6 @@ mod qos;
 mod table;
 mod update;
 
-#[cfg(test)]
-mod tests;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 use serde_json::Value;
@@ -92,9 +89,8 @@ impl Behavior for Pods {
 
     fn selectable(pod: &Pod) -> Vec<String> {
         let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());
-        let of_spec = |field: fn(&PodSpec) -> &Option<String>| {
-            spec.and_then(|s| field(s).clone()).unwrap_or_default()
-        };
+        let of_spec =
+            |field: fn(&PodSpec) -> &Option<String>| spec.and_then(|s| field(s).clone()).unwrap_or_default();
         let of_status = |field: fn(&PodStatus) -> &Option<String>| {
             status.and_then(|s| field(s).clone()).unwrap_or_default()
         };

@@ -31,9 +31,18 @@ impl Behavior for ReplicaSets {
     const GENERATION: &'static [&'static str] = &["spec"];
     const COLUMNS: &'static [Column] = &[
         table::NAME,
-        table::integer("Desired", "Replicas is the number of desired pods. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset"),
-        table::integer("Current", "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset"),
-        table::integer("Ready", "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition."),
+        table::integer(
+            "Desired",
+            "Replicas is the number of desired pods. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
+        ),
+        table::integer(
+            "Current",
+            "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
+        ),
+        table::integer(
+            "Ready",
+            "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
+        ),
         table::AGE,
         workload::WIDE[0],
         workload::WIDE[1],

@@ -38,7 +38,10 @@ impl Behavior for Secrets {
     const COLUMNS: &'static [Column] = &[
         table::NAME,
         table::text("Type", "Used to facilitate programmatic handling of secret data."),
-        table::text("Data", "Data contains the secret data. Each key must consist of alphanumeric characters, '-', '_' or '.'."),
+        table::text(
+            "Data",
+            "Data contains the secret data. Each key must consist of alphanumeric characters, '-', '_' or '.'.",
+        ),
         table::AGE,
     ];
     const SELECTABLE: &'static [&'static str] = &["type"];

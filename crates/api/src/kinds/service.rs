@@ -10,9 +10,6 @@ mod table;
 mod update;
 mod validate;
 
-#[cfg(test)]
-mod tests;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use serde_json::Value;

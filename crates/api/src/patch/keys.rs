@@ -4,8 +4,7 @@
 //! Where upstream's key alone is not unique (53/UDP and 53/TCP), a second field tells the elements apart.
 
 /// What every object has.
-const METADATA: &[(&str, &[&str])] =
-    &[("metadata.ownerReferences", &["uid"]), ("metadata.finalizers", &[])];
+const METADATA: &[(&str, &[&str])] = &[("metadata.ownerReferences", &["uid"]), ("metadata.finalizers", &[])];
 
 /// Below a pod's spec.
 const POD_SPEC: &[(&str, &[&str])] = &[
@@ -44,7 +43,10 @@ pub(crate) fn lookup(
     })
 }
 
-fn find(table: &'static [(&'static str, &'static [&'static str])], path: &str) -> Option<&'static [&'static str]> {
+fn find(
+    table: &'static [(&'static str, &'static [&'static str])],
+    path: &str,
+) -> Option<&'static [&'static str]> {
     table.iter().find(|(listed, _)| *listed == path).map(|(_, keys)| *keys)
 }
 

@@ -172,7 +172,10 @@ fn merge_elements(
     let mut merged = current.to_vec();
     for element in patch {
         let Some(fields) = element.as_object() else {
-            return malformed(format!("{path}: expected an object with merge key {:?}, got {element}", keys[0]));
+            return malformed(format!(
+                "{path}: expected an object with merge key {:?}, got {element}",
+                keys[0]
+            ));
         };
         let deletes = matches!(directive(fields)?, Directive::Delete);
         let Some(key) = fields.get(keys[0]) else {
@@ -233,7 +236,9 @@ fn set_order(
     };
     for element in listed.into_iter().flatten().filter(|e| e.get(PATCH).is_none()) {
         if !order.iter().any(|o| same(o, element)) {
-            return malformed(format!("The order in patch list:\n{order:?}\n doesn't match {SET_ORDER} list:\n{listed:?}"));
+            return malformed(format!(
+                "The order in patch list:\n{order:?}\n doesn't match {SET_ORDER} list:\n{listed:?}"
+            ));
         }
     }
     let (mut known, mut unknown): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
@@ -320,8 +325,18 @@ mod tests {
                 json!({"list": [{"name": "a", "w": 1, "$patch": "merge"}]}),
                 json!({"list": [{"name": "a", "v": 1, "w": 1}]}),
             ),
-            ("replace a map", json!({"m": {"a": 1}}), json!({"m": {"b": 2, "$patch": "replace"}}), json!({"m": {"b": 2}})),
-            ("delete a map", json!({"m": {"a": 1}, "n": 1}), json!({"m": {"$patch": "delete"}}), json!({"n": 1})),
+            (
+                "replace a map",
+                json!({"m": {"a": 1}}),
+                json!({"m": {"b": 2, "$patch": "replace"}}),
+                json!({"m": {"b": 2}}),
+            ),
+            (
+                "delete a map",
+                json!({"m": {"a": 1}, "n": 1}),
+                json!({"m": {"$patch": "delete"}}),
+                json!({"n": 1}),
+            ),
             (
                 "retain keys",
                 json!({"m": {"a": 1, "b": 2}}),
@@ -346,7 +361,12 @@ mod tests {
                 json!({"$setElementOrder/set": ["b", "a"]}),
                 json!({"set": ["x", "b", "a"]}),
             ),
-            ("no directives in new maps", json!({}), json!({"m": {"$patch": "replace", "a": 1}}), json!({"m": {"a": 1}})),
+            (
+                "no directives in new maps",
+                json!({}),
+                json!({"m": {"$patch": "replace", "a": 1}}),
+                json!({"m": {"a": 1}}),
+            ),
             ("no nulls in new maps", json!({}), json!({"m": {"a": null, "b": 1}}), json!({"m": {"b": 1}})),
         ] {
             assert_eq!(apply(current, patch), Ok(want), "{name}");
@@ -413,7 +433,14 @@ mod tests {
         Value::Object(patch)
     }
 
-    fn diff_list(patch: &mut Map<String, Value>, field: &str, path: &str, keys: &[&str], now: &[Value], wanted: &[Value]) {
+    fn diff_list(
+        patch: &mut Map<String, Value>,
+        field: &str,
+        path: &str,
+        keys: &[&str],
+        now: &[Value],
+        wanted: &[Value],
+    ) {
         patch.insert(
             format!("{SET_ORDER}{field}"),
             wanted.iter().map(|w| keys.first().map_or_else(|| w.clone(), |k| json!({ *k: w[*k] }))).collect(),
@@ -454,7 +481,8 @@ mod tests {
             let mut seen = std::collections::BTreeSet::new();
             list.into_iter().filter(|(name, _)| seen.insert(name.clone())).map(|(_, v)| v).collect::<Vec<_>>()
         });
-        let set = prop::collection::btree_set("[a-e]", 0..4).prop_flat_map(|set| Just(Vec::from_iter(set)).prop_shuffle());
+        let set = prop::collection::btree_set("[a-e]", 0..4)
+            .prop_flat_map(|set| Just(Vec::from_iter(set)).prop_shuffle());
         let fields = prop::collection::btree_map("[x-z]", 0..9, 0..3);
         (list, set, prop::collection::vec(0..9, 0..3), fields)
             .prop_map(|(list, set, other, m)| json!({"list": list, "set": set, "other": other, "m": m}))

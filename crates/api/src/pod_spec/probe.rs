@@ -17,7 +17,8 @@ pub(super) fn validate_all(path: &Path<'_>, container: &Container, errors: &mut 
         }
     }
     let path = path.child("lifecycle");
-    let hooks = container.lifecycle.as_ref().map(|l| [("postStart", &l.post_start), ("preStop", &l.pre_stop)]);
+    let hooks =
+        container.lifecycle.as_ref().map(|l| [("postStart", &l.post_start), ("preStop", &l.pre_stop)]);
     for (field, hook) in hooks.into_iter().flatten() {
         if let Some(hook) = hook {
             validate_hook(&path.child(field), hook, errors);

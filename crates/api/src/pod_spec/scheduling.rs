@@ -24,7 +24,8 @@ fn validate_toleration(path: &Path<'_>, toleration: &Toleration, errors: &mut Ve
         let messages = names::qualified(&key);
         errors.extend(messages.into_iter().map(|m| FieldError::invalid(path.child("key"), &key, m)));
     } else if operator != "Exists" {
-        let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+        let detail =
+            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
         errors.push(FieldError::invalid(path.child("operator"), &operator, detail));
     }
     if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
@@ -34,7 +35,8 @@ fn validate_toleration(path: &Path<'_>, toleration: &Toleration, errors: &mut Ve
     match operator.as_str() {
         "" | "Equal" => {
             let messages = names::label_value(&value);
-            errors.extend(messages.into_iter().map(|m| FieldError::invalid(path.child("operator"), &value, m)));
+            errors
+                .extend(messages.into_iter().map(|m| FieldError::invalid(path.child("operator"), &value, m)));
         }
         "Exists" if !value.is_empty() => {
             let detail = "value must be empty when `operator` is 'Exists'";

@@ -56,7 +56,10 @@ impl Schema {
 
     /// The fields of a message.
     pub(super) fn fields(&self, name: &str) -> Result<&[Field], String> {
-        self.messages.get(name).map(Vec::as_slice).ok_or_else(|| format!("no message {name:?} is known in protobuf"))
+        self.messages
+            .get(name)
+            .map(Vec::as_slice)
+            .ok_or_else(|| format!("no message {name:?} is known in protobuf"))
     }
 
     fn read(&mut self, text: &'static str) {

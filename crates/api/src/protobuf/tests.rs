@@ -10,7 +10,9 @@ fn golden() -> Vec<(Vec<u8>, Value)> {
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
     lines
         .chunks(2)
-        .map(|pair| (pair[0].as_bytes().chunks(2).map(byte).collect(), serde_json::from_str(pair[1]).unwrap()))
+        .map(|pair| {
+            (pair[0].as_bytes().chunks(2).map(byte).collect(), serde_json::from_str(pair[1]).unwrap())
+        })
         .collect()
 }
 

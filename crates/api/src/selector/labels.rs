@@ -60,8 +60,7 @@ impl LabelSelector {
     /// # Errors
     /// Names an operator that does not exist.
     pub fn from_object(selector: &meta::LabelSelector) -> Result<Self, ParseError> {
-        let mut requirements: Vec<Requirement> =
-            selector.match_labels.iter().flat_map(|labels| equalities(labels)).collect();
+        let mut requirements: Vec<Requirement> = selector.match_labels.iter().flat_map(equalities).collect();
         for expression in selector.match_expressions.iter().flatten() {
             let operator = match expression.operator.as_str() {
                 "In" => Operator::In,
@@ -187,9 +186,7 @@ fn tokens(text: &str) -> Vec<&str> {
             '=' if rest.starts_with("==") => 2,
             '!' if rest.starts_with("!=") => 2,
             '=' | '!' | '(' | ')' | ',' | '<' | '>' => 1,
-            _ => rest
-                .find(|c: char| c.is_whitespace() || "=!(),<>".contains(c))
-                .unwrap_or(rest.len()),
+            _ => rest.find(|c: char| c.is_whitespace() || "=!(),<>".contains(c)).unwrap_or(rest.len()),
         };
         let (token, after) = rest.split_at(length);
         tokens.push(token);
@@ -331,11 +328,7 @@ fn validate_expression(
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
         other => {
-            errors.push(FieldError::invalid(
-                path.child("operator"),
-                other,
-                "not a valid selector operator",
-            ));
+            errors.push(FieldError::invalid(path.child("operator"), other, "not a valid selector operator"));
         }
     }
     for message in names::qualified(&expression.key) {
@@ -401,7 +394,9 @@ mod tests {
             assert_eq!(text.parse::<LabelSelector>().unwrap_err().to_string(), want, "{text}");
         }
         let bad = "a=va$ue".parse::<LabelSelector>().unwrap_err().to_string();
-        assert!(bad.starts_with(r#"unable to parse requirement: values[0][a]: Invalid value: "va$ue": a valid label"#));
+        assert!(bad.starts_with(
+            r#"unable to parse requirement: values[0][a]: Invalid value: "va$ue": a valid label"#
+        ));
     }
 
     #[test]
@@ -423,7 +418,8 @@ mod tests {
     }
 
     fn requirement() -> impl Strategy<Value = Requirement> {
-        let key = "[a-z]{1,6}(/[a-z]{1,6})?".prop_filter("operators are no keys", |k| k != "in" && k != "notin");
+        let key =
+            "[a-z]{1,6}(/[a-z]{1,6})?".prop_filter("operators are no keys", |k| k != "in" && k != "notin");
         let word = || "[a-z0-9]{1,5}".prop_filter("operators are no values", |k| k != "in" && k != "notin");
         let many = prop::collection::btree_set(word(), 1..4);
         let one = || word().prop_map(|v| BTreeSet::from([v]));

@@ -12,12 +12,27 @@ pub(super) const COLUMNS: &[Column] = &[
     table::NAME,
     table::text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
     table::text("Status", "The aggregate status of the containers in this pod."),
-    table::text("Restarts", "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted."),
+    table::text(
+        "Restarts",
+        "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
+    ),
     table::AGE,
-    table::wide("IP", "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated."),
-    table::wide("Node", "NodeName indicates in which node this pod is scheduled. If empty, this pod is a candidate for scheduling by the scheduler defined in schedulerName. Once this field is set, the kubelet for this node becomes responsible for the lifecycle of this pod. This field should not be used to express a desire for the pod to be scheduled on a specific node. https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodename"),
-    table::wide("Nominated Node", "nominatedNodeName is set only when this pod preempts other pods on the node, but it cannot be scheduled right away as preemption victims receive their graceful termination periods. This field does not guarantee that the pod will be scheduled on this node. Scheduler may decide to place the pod elsewhere if other nodes become available sooner. Scheduler may also decide to give the resources on this node to a higher priority pod that is created after preemption. As a result, this field may be different than PodSpec.nodeName when the pod is scheduled."),
-    table::wide("Readiness Gates", "If specified, all readiness gates will be evaluated for pod readiness. A pod is ready when all its containers are ready AND all conditions specified in the readiness gates have status equal to \"True\" More info: https://git.k8s.io/enhancements/keps/sig-network/580-pod-readiness-gates"),
+    table::wide(
+        "IP",
+        "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated.",
+    ),
+    table::wide(
+        "Node",
+        "NodeName indicates in which node this pod is scheduled. If empty, this pod is a candidate for scheduling by the scheduler defined in schedulerName. Once this field is set, the kubelet for this node becomes responsible for the lifecycle of this pod. This field should not be used to express a desire for the pod to be scheduled on a specific node. https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodename",
+    ),
+    table::wide(
+        "Nominated Node",
+        "nominatedNodeName is set only when this pod preempts other pods on the node, but it cannot be scheduled right away as preemption victims receive their graceful termination periods. This field does not guarantee that the pod will be scheduled on this node. Scheduler may decide to place the pod elsewhere if other nodes become available sooner. Scheduler may also decide to give the resources on this node to a higher priority pod that is created after preemption. As a result, this field may be different than PodSpec.nodeName when the pod is scheduled.",
+    ),
+    table::wide(
+        "Readiness Gates",
+        "If specified, all readiness gates will be evaluated for pod readiness. A pod is ready when all its containers are ready AND all conditions specified in the readiness gates have status equal to \"True\" More info: https://git.k8s.io/enhancements/keps/sig-network/580-pod-readiness-gates",
+    ),
 ];
 
 pub(super) fn cells(pod: &Pod, now: Timestamp) -> Vec<Value> {
@@ -30,7 +45,8 @@ pub(super) fn cells(pod: &Pod, now: Timestamp) -> Vec<Value> {
         (count, Some(at)) => format!("{count} ({} ago)", table::since_timestamp(at, now)),
     };
     let ip = status.pod_ips.iter().flatten().next().map(|ip| &ip.ip).or(status.pod_ip.as_ref());
-    let or_none = |text: Option<&String>| json!(text.filter(|t| !t.is_empty()).map_or(table::NONE, String::as_str));
+    let or_none =
+        |text: Option<&String>| json!(text.filter(|t| !t.is_empty()).map_or(table::NONE, String::as_str));
     vec![
         table::name(&pod.metadata),
         json!(format!("{}/{}", seen.ready, seen.total)),
@@ -96,7 +112,9 @@ impl Seen {
             } else {
                 let waiting = state.and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
                 self.reason = match waiting {
-                    Some(reason) if !reason.is_empty() && reason != "PodInitializing" => format!("Init:{reason}"),
+                    Some(reason) if !reason.is_empty() && reason != "PodInitializing" => {
+                        format!("Init:{reason}")
+                    }
                     _ => format!("Init:{index}/{}", containers.len()),
                 };
             }

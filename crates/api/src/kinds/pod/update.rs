@@ -35,10 +35,18 @@ fn deadline(path: &Path<'_>, new: &PodSpec, old: &PodSpec, errors: &mut Vec<Fiel
     let field = path.child("activeDeadlineSeconds");
     match (new.active_deadline_seconds, old.active_deadline_seconds) {
         (Some(new), Some(old)) if new > old => {
-            errors.push(FieldError::invalid(field, new, format!("must be less than or equal to previous value {old}")));
+            errors.push(FieldError::invalid(
+                field,
+                new,
+                format!("must be less than or equal to previous value {old}"),
+            ));
         }
         (None, Some(_)) => {
-            errors.push(FieldError::invalid(field, (), "must not update from a positive integer to nil value"));
+            errors.push(FieldError::invalid(
+                field,
+                (),
+                "must not update from a positive integer to nil value",
+            ));
         }
         _ => {}
     }
@@ -48,7 +56,10 @@ fn tolerations(path: &Path<'_>, new: &PodSpec, old: &PodSpec, errors: &mut Vec<F
     let has: Vec<_> = new.tolerations.iter().flatten().collect();
     for kept in old.tolerations.iter().flatten() {
         let same = |t: &&k8s_openapi::api::core::v1::Toleration| {
-            t.key == kept.key && t.operator == kept.operator && t.value == kept.value && t.effect == kept.effect
+            t.key == kept.key
+                && t.operator == kept.operator
+                && t.value == kept.value
+                && t.effect == kept.effect
         };
         if !has.iter().copied().any(|t| same(&t)) {
             let detail = "existing toleration can not be modified except its tolerationSeconds";
@@ -99,11 +110,8 @@ pub(super) fn validate_status(new: &Pod, old: &Pod, errors: &mut Vec<FieldError>
         let has_ended = |state: &k8s_openapi::api::core::v1::ContainerStatus| {
             state.state.as_ref().is_some_and(|s| s.terminated.is_some())
         };
-        let failed = before
-            .state
-            .as_ref()
-            .and_then(|s| s.terminated.as_ref())
-            .is_some_and(|t| t.exit_code != 0);
+        let failed =
+            before.state.as_ref().and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code != 0);
         let may_restart = failed
             && new.spec.as_ref().is_some_and(|spec| spec.restart_policy.as_deref() == Some("OnFailure"));
         let now = new_status.container_statuses.iter().flatten().find(|c| c.name == before.name);

@@ -10,12 +10,21 @@ use crate::table;
 
 pub(super) const COLUMNS: &[Column] = &[
     table::NAME,
-    table::text("Type", "type determines how the Service is exposed. Defaults to ClusterIP. Valid options are ExternalName, ClusterIP, NodePort, and LoadBalancer."),
+    table::text(
+        "Type",
+        "type determines how the Service is exposed. Defaults to ClusterIP. Valid options are ExternalName, ClusterIP, NodePort, and LoadBalancer.",
+    ),
     table::text("Cluster-IP", "clusterIP is the IP address of the service and is usually assigned randomly."),
-    table::text("External-IP", "externalIPs is a list of IP addresses for which nodes in the cluster will also accept traffic for this service."),
+    table::text(
+        "External-IP",
+        "externalIPs is a list of IP addresses for which nodes in the cluster will also accept traffic for this service.",
+    ),
     table::text("Port(s)", "The list of ports that are exposed by this service."),
     table::AGE,
-    table::wide("Selector", "Route service traffic to pods with label keys and values matching this selector."),
+    table::wide(
+        "Selector",
+        "Route service traffic to pods with label keys and values matching this selector.",
+    ),
 ];
 
 pub(super) fn cells(service: &Service, now: Timestamp) -> Vec<Value> {

@@ -36,7 +36,8 @@ fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
     if new.needs_node_ports() && old.needs_node_ports() {
         keep_node_ports(new, old);
     }
-    if new.needs_health_check_port() && old.needs_health_check_port() && new.health_check_node_port.is_none() {
+    if new.needs_health_check_port() && old.needs_health_check_port() && new.health_check_node_port.is_none()
+    {
         new.health_check_node_port = old.health_check_node_port;
     }
 }
@@ -47,7 +48,8 @@ fn ports(spec: &ServiceSpec) -> &[ServicePort] {
 
 /// Ports are told apart by name; a number that the new Service uses elsewhere is not given twice.
 fn keep_node_ports(new: &mut ServiceSpec, old: &ServiceSpec) {
-    let used = |spec: &ServiceSpec| -> BTreeSet<i32> { ports(spec).iter().filter_map(|p| p.node_port).collect() };
+    let used =
+        |spec: &ServiceSpec| -> BTreeSet<i32> { ports(spec).iter().filter_map(|p| p.node_port).collect() };
     let mut taken: BTreeSet<i32> = used(old).intersection(&used(new)).copied().collect();
     let held: BTreeMap<&Option<String>, i32> =
         ports(old).iter().filter_map(|p| Some((&p.name, p.node_port?))).collect();
@@ -114,7 +116,8 @@ fn drop_if_same<T: PartialEq>(new: &mut Option<T>, old: &Option<T>) {
 }
 
 fn same_node_ports(new: &ServiceSpec, old: &ServiceSpec) -> bool {
-    let numbers = |spec: &ServiceSpec| -> BTreeSet<i32> { ports(spec).iter().filter_map(|p| p.node_port).collect() };
+    let numbers =
+        |spec: &ServiceSpec| -> BTreeSet<i32> { ports(spec).iter().filter_map(|p| p.node_port).collect() };
     numbers(new) == numbers(old)
 }
 

@@ -32,7 +32,6 @@ pub(super) fn spec(spec: &ServiceSpec, errors: &mut Vec<FieldError>) {
     traffic_distribution(&path, spec, errors);
 }
 
-
 fn by_type(path: &Path<'_>, spec: &ServiceSpec, errors: &mut Vec<FieldError>) {
     match spec.kind() {
         "ExternalName" => {
@@ -114,7 +113,11 @@ pub(super) fn change(new: &ServiceSpec, old: &ServiceSpec, errors: &mut Vec<Fiel
     if new.kind() == "LoadBalancer" && old.kind() == "LoadBalancer" {
         if new.load_balancer_class != old.load_balancer_class {
             let detail = "may not change once set";
-            errors.push(FieldError::invalid(path.child("loadBalancerClass"), &new.load_balancer_class, detail));
+            errors.push(FieldError::invalid(
+                path.child("loadBalancerClass"),
+                &new.load_balancer_class,
+                detail,
+            ));
         }
         let both = new.needs_health_check_port() && old.needs_health_check_port();
         if both && new.health_check_node_port != old.health_check_node_port {
@@ -141,9 +144,14 @@ pub(super) fn status(service: &Service, errors: &mut Vec<FieldError>) {
             rules::ip(&path.child("ip"), ip, errors);
         }
         match (&ingress.ip, &ingress.ip_mode) {
-            (Some(_), None) => errors.push(FieldError::required(path.child("ipMode"), "must be specified when `ip` is set")),
+            (Some(_), None) => {
+                errors.push(FieldError::required(path.child("ipMode"), "must be specified when `ip` is set"))
+            }
             (None, Some(_)) => {
-                errors.push(FieldError::forbidden(path.child("ipMode"), "may not be specified when `ip` is not set"));
+                errors.push(FieldError::forbidden(
+                    path.child("ipMode"),
+                    "may not be specified when `ip` is not set",
+                ));
             }
             (Some(_), Some(mode)) => rules::one_of(&path.child("ipMode"), mode, &["VIP", "Proxy"], errors),
             (None, None) => {}

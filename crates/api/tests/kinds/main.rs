@@ -1,0 +1,14 @@
+//! Every kind through the steps that a write takes in the server, against what a real server answers.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
+mod config;
+mod decoding;
+mod harness;
+mod metadata;
+mod network;
+mod nodes;
+mod pods;
+mod services;
+mod tables;
+mod workloads;
