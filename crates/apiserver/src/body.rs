@@ -63,8 +63,9 @@ pub(crate) fn parse_object(headers: &HeaderMap, body: &[u8]) -> Result<Parsed, F
 }
 
 fn parse_protobuf(body: &[u8]) -> Result<Parsed, Failure> {
-    let value = protobuf::decode(body)
-        .map_err(|why| Failure::bad_request(format!("couldn't get version/kind; protobuf parse error: {why}")))?;
+    let value = protobuf::decode(body).map_err(|why| {
+        Failure::bad_request(format!("couldn't get version/kind; protobuf parse error: {why}"))
+    })?;
     Ok(Parsed { value, duplicates: Vec::new() })
 }
 

@@ -13,6 +13,7 @@ mod body;
 mod call;
 mod config;
 mod create;
+mod deadlines;
 mod delete;
 mod discovery;
 mod document;
@@ -42,7 +43,6 @@ mod user;
 mod version;
 mod watch;
 mod write;
-mod write_timeout;
 
 pub use config::Config;
 pub use limits::Limits;

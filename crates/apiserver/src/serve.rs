@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::Peer;
+use crate::deadlines::Deadlines;
 use crate::server::ApiServer;
-use crate::write_timeout::WriteTimeout;
 
 /// How long requests under way may take once the server shuts down.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -110,11 +110,12 @@ impl ApiServer {
             Ok(Err(error)) => return tracing::debug!(%from, %error, "TLS handshake failed"),
             Err(_) => return tracing::debug!(%from, "TLS handshake took too long"),
         };
+        let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let peer = Peer::from_certificate(certificate, shutdown.clone());
         let service = TowerToHyperService::new(self.router(peer));
-        let io = TokioIo::new(WriteTimeout::new(tls, limits.write_timeout));
-        let builder = builder(limits.header_timeout);
+        let io = TokioIo::new(Deadlines::new(tls, limits.header_timeout, limits.write_timeout));
+        let builder = builder(limits.header_timeout, h2);
         let connection = builder.serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
@@ -130,7 +131,8 @@ impl ApiServer {
     }
 }
 
-fn builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+/// The protocol is what the handshake agreed on: looking at the first bytes would wait for them without end.
+fn builder(header_timeout: Duration, h2: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -144,5 +146,5 @@ fn builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
-    builder
+    if h2 { builder.http2_only() } else { builder.http1_only() }
 }

@@ -73,6 +73,11 @@ impl ApiServer {
         self.router(Peer { user: Some(user), in_process: true, closing: CancellationToken::new() })
     }
 
+    /// As [`ApiServer::in_process`], for somebody of whom nothing is known: requests may still carry a token.
+    pub fn in_process_anonymous(self: &Arc<Self>) -> Router {
+        self.router(Peer { user: None, in_process: true, closing: CancellationToken::new() })
+    }
+
     pub(crate) fn router(self: &Arc<Self>, peer: Peer) -> Router {
         Router::new().fallback(handle).layer(Extension(peer)).with_state(Arc::clone(self))
     }

@@ -41,6 +41,11 @@ impl Cluster {
         Self { server, store, ca, admin, _directory: directory }
     }
 
+    /// Somebody whose connection says nothing about them.
+    pub(crate) fn anonymous(&self) -> Client {
+        Client(self.server.in_process_anonymous())
+    }
+
     pub(crate) fn client(&self, user: User) -> Client {
         Client(self.server.in_process(user))
     }

@@ -245,14 +245,15 @@ async fn a_status_write_touches_the_status_only() {
 }
 
 #[tokio::test]
-async fn bodies_are_taken_as_json_or_yaml_and_as_nothing_else() {
+async fn bodies_are_taken_in_known_media_types_only() {
     let cluster = Cluster::new().await;
     let send = async |content_type: &str, body: &'static str| {
         cluster.admin.send(Method::POST, CONFIG_MAPS, &[("content-type", content_type)], body).await
     };
     let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: y\ndata:\n  a: b\n";
     assert_eq!(send("application/yaml", yaml).await.expect(201)["data"], json!({ "a": "b" }));
-    send("application/vnd.kubernetes.protobuf", "k8s\0").await.refused(415, "UnsupportedMediaType");
+    send("application/vnd.kubernetes.protobuf", "k8s\0").await.refused(400, "BadRequest");
+    send("application/cbor", "{}").await.refused(415, "UnsupportedMediaType");
     send("application/json", "{\"kind\":").await.refused(400, "BadRequest");
     send("application/json", "[]").await.refused(400, "BadRequest");
     let wrong = r#"{"kind":"ConfigMap","apiVersion":"v2","metadata":{"name":"x"}}"#;

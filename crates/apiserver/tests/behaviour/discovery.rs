@@ -1,0 +1,159 @@
+//! What is served, as clients find it out.
+
+use http::Method;
+use http::header::{CONTENT_TYPE, ETAG};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+
+const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+
+fn entry<'a>(list: &'a Value, name: &str) -> &'a Value {
+    list["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).unwrap()
+}
+
+#[tokio::test]
+async fn the_version_is_kubernetes_and_ours() {
+    let cluster = Cluster::new().await;
+    let version = cluster.admin.get("/version").await.expect(200);
+    assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("37")));
+    assert!(version["gitVersion"].as_str().unwrap().starts_with("v1.37.0+svcd."));
+}
+
+#[tokio::test]
+async fn groups_versions_and_kinds_can_be_walked() {
+    let cluster = Cluster::new().await;
+    let core = cluster.admin.get("/api").await.expect(200);
+    assert_eq!((&core["kind"], &core["versions"]), (&json!("APIVersions"), &json!(["v1"])));
+    let groups = cluster.admin.get("/apis").await.expect(200);
+    let names: Vec<_> =
+        groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"apps") && names.contains(&"discovery.k8s.io"), "{names:?}");
+    let list = cluster.admin.get("/api/v1").await.expect(200);
+    let services = entry(&list, "services");
+    assert_eq!((&services["kind"], &services["shortNames"]), (&json!("Service"), &json!(["svc"])));
+    assert_eq!((&services["namespaced"], &services["categories"]), (&json!(true), &json!(["all"])));
+    assert_eq!(entry(&list, "pods/binding")["verbs"], json!(["create"]));
+    assert_eq!(entry(&list, "namespaces/finalize")["verbs"], json!(["update"]));
+    let apps = cluster.admin.get("/apis/apps/v1").await.expect(200);
+    let scale = entry(&apps, "deployments/scale");
+    assert_eq!((&scale["kind"], &scale["group"]), (&json!("Scale"), &json!("autoscaling")));
+    assert_eq!(
+        cluster.admin.get("/apis/apps").await.expect(200)["preferredVersion"]["groupVersion"],
+        "apps/v1"
+    );
+}
+
+#[tokio::test]
+async fn everything_comes_at_once_to_those_who_ask_for_it() {
+    let cluster = Cluster::new().await;
+    let reply = cluster.admin.get_as("/apis", V2).await;
+    assert_eq!(
+        reply.headers[CONTENT_TYPE],
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    );
+    let list = reply.expect(200);
+    assert_eq!(
+        (&list["kind"], &list["apiVersion"]),
+        (&json!("APIGroupDiscoveryList"), &json!("apidiscovery.k8s.io/v2"))
+    );
+    let apps = list["items"].as_array().unwrap().iter().find(|g| g["metadata"]["name"] == "apps").unwrap();
+    let resources = apps["versions"][0]["resources"].as_array().unwrap();
+    let deployments = resources.iter().find(|r| r["resource"] == "deployments").unwrap();
+    assert_eq!(
+        (&deployments["scope"], &deployments["responseKind"]["kind"]),
+        (&json!("Namespaced"), &json!("Deployment"))
+    );
+    let beta = V2.replace("v=v2", "v=v2beta1");
+    let core = cluster.admin.get_as("/api", &beta).await.expect(200);
+    assert_eq!(core["apiVersion"], "apidiscovery.k8s.io/v2beta1");
+    assert_eq!(core["items"][0]["versions"][0]["version"], "v1");
+    assert_eq!(cluster.admin.get_as("/apis", "application/json").await.expect(200)["kind"], "APIGroupList");
+}
+
+#[tokio::test]
+async fn what_a_client_has_is_not_sent_again() {
+    let cluster = Cluster::new().await;
+    for path in ["/api", "/apis", "/api/v1", "/openapi/v3", "/openapi/v3/api/v1"] {
+        let tag = cluster.admin.get(path).await.headers[ETAG].to_str().unwrap().to_owned();
+        let again = cluster.admin.send(Method::GET, path, &[("if-none-match", &tag)], "").await;
+        assert_eq!((again.status.as_u16(), again.bytes.len()), (304, 0), "{path}");
+        let other = cluster.admin.send(Method::GET, path, &[("if-none-match", "\"x\"")], "").await;
+        assert_eq!(other.status.as_u16(), 200, "{path}");
+    }
+}
+
+/// What kubectl 1.27 and later look for before they leave validation to the server.
+#[tokio::test]
+async fn openapi_says_that_patches_validate_fields() {
+    let cluster = Cluster::new().await;
+    let index = cluster.admin.get("/openapi/v3").await.expect(200);
+    for (root, kind) in
+        [("api/v1", "Service"), ("apis/apps/v1", "Deployment"), ("apis/discovery.k8s.io/v1", "EndpointSlice")]
+    {
+        let url = index["paths"][root]["serverRelativeURL"].as_str().unwrap();
+        let document = cluster.admin.get(url).await.expect(200);
+        let verified = document["paths"].as_object().unwrap().values().any(|path| {
+            let patch = &path["patch"];
+            let parameters = patch["parameters"].as_array().into_iter().flatten();
+            patch["x-kubernetes-group-version-kind"]["kind"] == kind
+                && parameters.into_iter().any(|p| p["name"] == "fieldValidation" && p["in"] == "query")
+        });
+        assert!(verified, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_do_not_look_like_missing_objects() {
+    let cluster = Cluster::new().await;
+    for path in [
+        "/nosuch",
+        "/api/v1/nosuch",
+        "/apis/nosuch.example.com/v1",
+        "/api/v2",
+        "/api/v1/services/web/nosuch",
+        "/api/v1/pods/x",
+    ] {
+        let reply = cluster.admin.get(path).await;
+        assert_eq!((reply.status.as_u16(), &reply.bytes[..]), (404, &b"404 page not found\n"[..]), "{path}");
+        assert_eq!(reply.headers[CONTENT_TYPE], "text/plain; charset=utf-8");
+    }
+    cluster.admin.send(Method::POST, "/version", &[], "").await.refused(405, "MethodNotAllowed");
+    cluster.admin.send(Method::POST, "/api/v1/services", &[], "{}").await.refused(405, "MethodNotAllowed");
+}
+
+#[tokio::test]
+async fn every_answer_can_be_found_in_the_log() {
+    let cluster = Cluster::new().await;
+    for path in ["/version", "/api/v1/services", "/nosuch"] {
+        assert_eq!(cluster.admin.get(path).await.headers["audit-id"].len(), 36, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_scale_is_read_written_and_patched() {
+    let cluster = Cluster::new().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": { "replicas": 3, "selector": { "matchLabels": { "app": "web" } },
+            "template": { "metadata": { "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "c", "image": "svcd.io/echo" }] } } } });
+    cluster.admin.post(path, &deployment).await.expect(201);
+    let scale_path = format!("{path}/web/scale");
+    let mut scale = cluster.admin.get(&scale_path).await.expect(200);
+    assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(3)));
+    assert_eq!(scale["status"]["selector"], "app=web");
+    scale["spec"]["replicas"] = 5.into();
+    assert_eq!(cluster.admin.put(&scale_path, &scale).await.expect(200)["spec"]["replicas"], 5);
+    scale["spec"]["replicas"] = 6.into();
+    cluster.admin.put(&scale_path, &scale).await.refused(409, "Conflict");
+    let patched = cluster.admin.merge(&scale_path, &json!({ "spec": { "replicas": 2 } })).await.expect(200);
+    assert_eq!(patched["spec"]["replicas"], 2);
+    let deployment = cluster.admin.get(&format!("{path}/web")).await.expect(200);
+    assert_eq!(
+        (&deployment["spec"]["replicas"], &deployment["metadata"]["generation"]),
+        (&json!(2), &json!(3))
+    );
+    let bad = cluster.admin.merge(&scale_path, &json!({ "spec": { "replicas": -1 } })).await;
+    bad.refused(422, "Invalid");
+}
