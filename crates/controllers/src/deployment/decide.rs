@@ -300,4 +300,4 @@ pub(super) fn annotations(deployment: &Deployment, current: &ReplicaSet, rollout
 
 #[cfg(test)]
 #[path = "decide_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -19,7 +19,7 @@ pub(super) const ORPHAN: &str = "orphan";
 const REMEMBERED: usize = 4096;
 
 /// A UID in 16 bytes: there is one for every object of the cluster.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Uid(u128);
 
 impl Uid {
