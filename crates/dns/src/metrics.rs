@@ -3,6 +3,7 @@
 //! The labels are fixed words: nothing that a client sends becomes one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -47,7 +48,7 @@ pub(crate) struct Served {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     server: &'static str,
-    zone: &'static str,
+    zone: Arc<str>,
     view: &'static str,
     proto: &'static str,
     family: &'static str,
@@ -57,7 +58,7 @@ struct RequestLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ResponseLabels {
     server: &'static str,
-    zone: &'static str,
+    zone: Arc<str>,
     view: &'static str,
     rcode: &'static str,
     plugin: &'static str,
@@ -66,7 +67,7 @@ struct ResponseLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ZoneLabels {
     server: &'static str,
-    zone: &'static str,
+    zone: Arc<str>,
     view: &'static str,
 }
 
@@ -97,6 +98,8 @@ type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 /// All of this crate's metrics; clones count together.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
+    /// The cluster's zone, and the root for all others.
+    zones: [Arc<str>; 2],
     requests: Family<RequestLabels, Counter>,
     responses: Family<ResponseLabels, Counter>,
     duration: Durations<ZoneLabels>,
@@ -110,9 +113,9 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything.
-    pub(crate) fn new(registry: &mut Registry) -> Self {
-        let this = Self::unregistered();
+    /// Registers everything; `zone` is the cluster's.
+    pub(crate) fn new(zone: &str, registry: &mut Registry) -> Self {
+        let this = Self::unregistered(zone);
         let dns = registry.sub_registry_with_prefix("coredns_dns");
         dns.register("requests", "DNS requests", this.requests.clone());
         dns.register("responses", "DNS responses", this.responses.clone());
@@ -134,8 +137,9 @@ impl Metrics {
         this
     }
 
-    fn unregistered() -> Self {
+    fn unregistered(zone: &str) -> Self {
         Self {
+            zones: [zone.into(), ".".into()],
             requests: Family::default(),
             responses: Family::default(),
             duration: Family::new_with_constructor(fast_buckets),
@@ -152,17 +156,18 @@ impl Metrics {
     /// Counts one answered question.
     pub(crate) fn served(&self, way: Way, served: Served, took: Duration) {
         let (zone, plugin) = match served.side {
-            Side::Cluster => ("cluster.", "kubernetes"),
-            Side::Outside => (".", "forward"),
+            Side::Cluster => (&self.zones[0], "kubernetes"),
+            Side::Outside => (&self.zones[1], "forward"),
         };
-        let (server, view) = (SERVER, "");
+        let (server, view, zone) = (SERVER, "", || Arc::clone(zone));
         let proto = if way.tcp { "tcp" } else { "udp" };
         let family = if way.v6 { "2" } else { "1" };
-        let request = RequestLabels { server, zone, view, proto, family, r#type: type_name(served.rtype) };
+        let request =
+            RequestLabels { server, zone: zone(), view, proto, family, r#type: type_name(served.rtype) };
         self.requests.get_or_create(&request).inc();
-        let response = ResponseLabels { server, zone, view, rcode: rcode_name(served.rcode), plugin };
+        let response = ResponseLabels { server, zone: zone(), view, rcode: rcode_name(served.rcode), plugin };
         self.responses.get_or_create(&response).inc();
-        self.duration.get_or_create(&ZoneLabels { server, zone, view }).observe(took.as_secs_f64());
+        self.duration.get_or_create(&ZoneLabels { server, zone: zone(), view }).observe(took.as_secs_f64());
     }
 
     pub(crate) fn cache_hit(&self, kind: Kind) {

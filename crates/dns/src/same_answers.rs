@@ -19,7 +19,7 @@ use crate::zone::table::questions;
 
 fn core() -> Arc<Core> {
     let forward = ForwardSettings { upstreams: Upstreams::Fixed(Vec::new()), ..ForwardSettings::default() };
-    Core::new(zone(), forward, Vec::new(), Metrics::new(&mut Registry::default()))
+    Core::new(zone(), forward, Vec::new(), Metrics::new("cluster.local.", &mut Registry::default()))
 }
 
 fn client() -> SocketAddr {

@@ -115,7 +115,8 @@ impl Server {
         }
         let own =
             service_addresses.into_iter().map(|ip| SocketAddr::new(ip, 53)).chain(addresses.iter().copied());
-        let core = Core::new(zone, forward, own.collect(), Metrics::new(registry));
+        let metrics = Metrics::new(&zone.origin().to_string(), registry);
+        let core = Core::new(zone, forward, own.collect(), metrics);
         Ok(Self { core, udp, tcp, addresses })
     }
 

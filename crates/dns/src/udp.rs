@@ -75,6 +75,11 @@ impl Worker {
                 Err(Errno::EINTR | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {
                     continue;
                 }
+                // The kernel is short of memory: it will not stay so.
+                Err(Errno::ENOBUFS | Errno::ENOMEM) => {
+                    std::thread::yield_now();
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             let begun = Instant::now();

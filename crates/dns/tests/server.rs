@@ -1,4 +1,5 @@
 //! The server as clients see it: sockets, sizes, floods, changes under load, and its end.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
 mod support;
 
@@ -17,6 +18,7 @@ use support::{
 };
 use svcd_dns::{Config, Error, Server};
 use svcd_svcmap::{ServiceKind, Update};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UdpSocket;
 
 const WEB: &str = "web.default.svc.cluster.local.";
@@ -166,6 +168,21 @@ async fn a_burst_is_answered_to_the_last() {
         let reply = hickory_proto::op::Message::from_vec(&buffer[..length]).unwrap();
         assert_eq!(data(&reply), ["10.96.0.20"]);
         assert!(missing.remove(&reply.metadata.id));
+    }
+}
+
+#[tokio::test]
+async fn nonsense_over_tcp_harms_only_itself() {
+    let server = start_with_services(config(forward(&[])));
+    for nonsense in [
+        &[0_u8, 3, 1, 2, 3][..],
+        &[0, 12, 0, 9, 1, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0],
+        &[0xff, 0xff, 1],
+        &[0, 0],
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(nonsense).await.unwrap();
+        assert_eq!(data(&ask_tcp(server.address, &question(WEB, RecordType::A)).await), ["10.96.0.20"]);
     }
 }
 

@@ -107,18 +107,22 @@ impl Roster {
 
     /// The upstreams in the order to try them in.
     pub(crate) fn in_order(&self) -> Vec<Arc<Upstream>> {
+        self.in_order_at(Instant::now())
+    }
+
+    fn in_order_at(&self, now: Instant) -> Vec<Arc<Upstream>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.refresh(&mut state);
+        self.refresh(&mut state, now);
         let (failing, fine): (Vec<_>, Vec<_>) =
             state.list.iter().cloned().partition(|upstream| upstream.is_failing());
         fine.into_iter().chain(failing).collect()
     }
 
-    fn refresh(&self, state: &mut State) {
-        if state.checked.is_some_and(|checked| checked.elapsed() < CHECK_EVERY) {
+    fn refresh(&self, state: &mut State, now: Instant) {
+        if state.checked.is_some_and(|checked| now.saturating_duration_since(checked) < CHECK_EVERY) {
             return;
         }
-        let first = state.checked.replace(Instant::now()).is_none();
+        let first = state.checked.replace(now).is_none();
         let addresses = match &self.source {
             Upstreams::Fixed(_) if !first => return,
             Upstreams::Fixed(addresses) => addresses.clone(),
@@ -221,6 +225,24 @@ mod tests {
         let fixed = Upstreams::Fixed(list.iter().map(|text| text.parse().unwrap()).collect());
         let left: Vec<_> = Roster::new(fixed, own).in_order().iter().map(|u| u.address.to_string()).collect();
         assert_eq!(left, ["127.0.0.1:53", "192.0.2.1:53"]);
+    }
+
+    #[test]
+    fn a_changed_file_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(&dir, "resolv.conf", "nameserver 192.0.2.1\nnameserver 192.0.2.2\n");
+        let roster = Roster::new(Upstreams::File(path), Vec::new());
+        let (now, text) = (Instant::now(), |list: Vec<Arc<Upstream>>| {
+            list.iter().map(|upstream| upstream.address.to_string()).collect::<Vec<_>>()
+        });
+        let kept = roster.in_order_at(now)[1].clone();
+        file(&dir, "resolv.conf", "nameserver 192.0.2.2\n");
+        assert_eq!(roster.in_order_at(now).len(), 2, "not looked at all the time");
+        let later = roster.in_order_at(now + 2 * CHECK_EVERY);
+        assert!(Arc::ptr_eq(&later[0], &kept), "what is known of it stays");
+        assert_eq!(text(later), ["192.0.2.2:53"]);
+        std::fs::remove_file(dir.path().join("resolv.conf")).unwrap();
+        assert!(roster.in_order_at(now + 4 * CHECK_EVERY).is_empty());
     }
 
     #[test]

@@ -21,15 +21,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here should take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that ends with the test.
-pub struct Running {
-    pub address: SocketAddr,
-    pub handle: Handle,
-    pub registry: Registry,
-    pub shutdown: CancellationToken,
-    pub task: JoinHandle<Result<(), svcd_dns::Error>>,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: Handle,
+    pub(crate) registry: Registry,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) task: JoinHandle<Result<(), svcd_dns::Error>>,
 }
 
 impl Drop for Running {
@@ -38,18 +38,23 @@ impl Drop for Running {
     }
 }
 
-/// Settings that fail fast.
-pub fn forward(upstreams: &[SocketAddr]) -> ForwardSettings {
+/// Settings that wait for a slow machine, where upstreams answer and are counted.
+pub(crate) fn patient(upstreams: &[SocketAddr]) -> ForwardSettings {
+    ForwardSettings { timeout: PATIENCE, overtake: PATIENCE, deadline: PATIENCE, ..forward(upstreams) }
+}
+
+/// Settings that fail fast, where upstreams do not answer.
+pub(crate) fn forward(upstreams: &[SocketAddr]) -> ForwardSettings {
     ForwardSettings {
         upstreams: Upstreams::Fixed(upstreams.to_vec()),
-        timeout: Duration::from_millis(400),
-        overtake: Duration::from_millis(100),
-        deadline: Duration::from_millis(1000),
+        timeout: Duration::from_millis(800),
+        overtake: Duration::from_millis(300),
+        deadline: Duration::from_millis(1500),
         ..ForwardSettings::default()
     }
 }
 
-pub fn config(forward: ForwardSettings) -> Config {
+pub(crate) fn config(forward: ForwardSettings) -> Config {
     Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         service_addresses: vec!["10.96.0.10".parse().unwrap()],
@@ -60,7 +65,7 @@ pub fn config(forward: ForwardSettings) -> Config {
     }
 }
 
-pub fn start(config: Config) -> Running {
+pub(crate) fn start(config: Config) -> Running {
     let mut registry = Registry::default();
     let server = Server::bind(config, &mut registry).unwrap();
     let (address, handle) = (server.local_addresses()[0], server.handle());
@@ -70,7 +75,7 @@ pub fn start(config: Config) -> Running {
 }
 
 /// A server that knows the Service `web.default` and the headless `crowd.default` with 200 endpoints.
-pub fn start_with_services(config: Config) -> Running {
+pub(crate) fn start_with_services(config: Config) -> Running {
     let running = start(config);
     let crowd = (0..200).map(|n| IpAddr::from([10, 244, 0, n])).collect();
     running.handle.apply(&Update::Reset(vec![
@@ -82,11 +87,16 @@ pub fn start_with_services(config: Config) -> Running {
     running
 }
 
-pub fn service_name(name: &str) -> ServiceName {
+pub(crate) fn service_name(name: &str) -> ServiceName {
     ServiceName { namespace: "default".into(), name: name.into() }
 }
 
-pub fn entry(name: &str, kind: ServiceKind, cluster_ips: Vec<IpAddr>, endpoints: Vec<IpAddr>) -> Arc<Entry> {
+pub(crate) fn entry(
+    name: &str,
+    kind: ServiceKind,
+    cluster_ips: Vec<IpAddr>,
+    endpoints: Vec<IpAddr>,
+) -> Arc<Entry> {
     let port = ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
     let service = Service {
         name: service_name(name),
@@ -119,21 +129,21 @@ pub fn entry(name: &str, kind: ServiceKind, cluster_ips: Vec<IpAddr>, endpoints:
     Arc::new(Entry { service, endpoints, portless: Vec::new() })
 }
 
-pub fn question(name: &str, rtype: RecordType) -> Message {
+pub(crate) fn question(name: &str, rtype: RecordType) -> Message {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), rtype));
     message
 }
 
-pub fn with_edns(mut message: Message, payload: u16) -> Message {
+pub(crate) fn with_edns(mut message: Message, payload: u16) -> Message {
     let mut edns = Edns::new();
     edns.set_max_payload(payload);
     message.set_edns(edns);
     message
 }
 
-pub async fn ask_udp(server: SocketAddr, message: &Message) -> Message {
+pub(crate) async fn ask_udp(server: SocketAddr, message: &Message) -> Message {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.send_to(&message.to_vec().unwrap(), server).await.unwrap();
     let mut buffer = vec![0; 65535];
@@ -143,7 +153,7 @@ pub async fn ask_udp(server: SocketAddr, message: &Message) -> Message {
     reply
 }
 
-pub async fn ask_tcp(server: SocketAddr, message: &Message) -> Message {
+pub(crate) async fn ask_tcp(server: SocketAddr, message: &Message) -> Message {
     let mut stream = TcpStream::connect(server).await.unwrap();
     let bytes = message.to_vec().unwrap();
     stream.write_u16(u16::try_from(bytes.len()).unwrap()).await.unwrap();
@@ -156,17 +166,17 @@ pub async fn ask_tcp(server: SocketAddr, message: &Message) -> Message {
     Message::from_vec(&tokio::time::timeout(PATIENCE, read).await.expect("a reply")).unwrap()
 }
 
-pub async fn ask(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
+pub(crate) async fn ask(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
     ask_udp(server, &question(name, rtype)).await
 }
 
-pub fn data(message: &Message) -> Vec<String> {
+pub(crate) fn data(message: &Message) -> Vec<String> {
     message.answers.iter().map(|record| record.data.to_string()).collect()
 }
 
 /// What an upstream does with questions.
 #[derive(Clone, Debug)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// Gives this address, with this TTL.
     Address([u8; 4], u32),
     /// Says that there is no such name, with an SOA of this minimum; none without an SOA.
@@ -184,8 +194,8 @@ pub enum Manner {
 }
 
 /// An upstream on loopback, UDP and TCP at one port.
-pub struct Upstream {
-    pub address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     manner: Arc<Mutex<Manner>>,
     asked: Arc<AtomicUsize>,
     tasks: [JoinHandle<()>; 2],
@@ -198,7 +208,7 @@ impl Drop for Upstream {
 }
 
 impl Upstream {
-    pub async fn start(manner: Manner) -> Self {
+    pub(crate) async fn start(manner: Manner) -> Self {
         let (udp, tcp) = Self::bind().await;
         let address = udp.local_addr().unwrap();
         let (manner, asked) = (Arc::new(Mutex::new(manner)), Arc::new(AtomicUsize::new(0)));
@@ -218,11 +228,11 @@ impl Upstream {
     }
 
     /// How many datagrams came.
-    pub fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    pub fn change(&self, manner: Manner) {
+    pub(crate) fn change(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
 }
