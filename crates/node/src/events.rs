@@ -1,7 +1,6 @@
 //! Event objects for what happens to pods: for people, so best effort. Too many are dropped, and repeated ones are counted.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event as EventObject, EventSource, ObjectReference};
@@ -17,7 +16,7 @@ use crate::own_node::{RequestError, in_time};
 
 const QUEUE: usize = 256;
 /// How many kinds of events are remembered for counting.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(512).expect("it is not zero");
+const REMEMBERED: usize = 512;
 
 /// Takes events without ever blocking. Clones share one queue.
 #[derive(Clone)]
@@ -70,7 +69,7 @@ impl Writer {
         }
         let object = self.object(pod, event);
         in_time(api.create(&PostParams::default(), &object)).await?;
-        if self.counted.len() >= REMEMBERED.get() {
+        if self.counted.len() >= REMEMBERED {
             self.counted.clear();
         }
         self.counted.insert(key, (object.metadata.name.unwrap_or_default(), 1));

@@ -12,7 +12,7 @@ mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use svcd_pki::{CaPin, JoinToken};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,6 +23,9 @@ pub use server::ServerUrl;
 
 /// How far two clocks may differ before it is said to be an error: as far as certificates are backdated.
 const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// When to say that a certificate runs out.
+const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What joining needs.
 #[derive(Clone, Debug)]
@@ -68,6 +71,9 @@ fn reusable(config: &JoinConfig, kept: Option<Credentials>) -> Result<Option<Cre
         return Ok(None);
     }
     let certificate = svcd_pki::Certificate::from_pem(&kept.certificate)?;
+    if certificate.not_after.duration_since(Timestamp::now()) < SOON {
+        warn!(not_after = %certificate.not_after, "the certificate of this node runs out; join again with a token then");
+    }
     match certificate.check_time(&format!("the certificate of node {}", kept.node_name), Timestamp::now()) {
         Ok(()) => Ok(Some(Credentials { server: config.server.to_string(), ..kept })),
         Err(expired @ svcd_pki::Error::Expired { .. }) if config.token.is_some() => {

@@ -127,8 +127,8 @@ impl StatusWriter {
             Work::Delete => in_time(api.delete(&pod.name, &delete_params(&pod.uid))).await.map(drop),
         };
         match sent {
-            // Gone, or another pod has its name: nobody wants to know any more.
-            Err(RequestError::Api(error)) if is_code(&error, 404) || is_code(&error, 409) => {
+            // Nobody wants to know any more.
+            Err(RequestError::Api(error)) if is_gone(&error) => {
                 debug!(pod = %pod, %error, "the pod is not there any more");
                 Ok(())
             }
@@ -157,6 +157,17 @@ impl Sink for StatusWriter {
 
     fn event(&self, pod: &PodRef, event: Event) {
         self.events.send(pod, event);
+    }
+}
+
+/// The pod is not there, or another one has its name (which upstream words as a UID that differs); any other conflict is a
+/// race with another writer.
+fn is_gone(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => {
+            status.code == 404 || (status.code == 409 && status.message.contains("UID"))
+        }
+        _ => false,
     }
 }
 
@@ -273,6 +284,64 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(seen.try_recv().is_err(), "nothing more is sent");
+    }
+
+    /// Against the real server: what it makes of our patches.
+    #[tokio::test]
+    async fn the_server_keeps_what_others_say_and_forgets_what_is_gone() {
+        use svcd_apiserver::{ApiServer, User};
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Arc::new(svcd_pki::Ca::load_or_create(&dir.path().join("pki")).unwrap());
+        let store =
+            svcd_store::Embedded::open(dir.path().join("store"), svcd_store::Options::default()).unwrap();
+        let server = ApiServer::new(Arc::new(store), ca, svcd_apiserver::Config::default());
+        server.bootstrap().await.unwrap();
+        let client = |user| Client::new(server.in_process(user), "default");
+        let pods: Api<Pod> = Api::namespaced(client(User::master("admin")), "default");
+        let object = serde_json::from_value(json!({
+            "metadata": {"name": "web"},
+            "spec": {"nodeName": "node1", "containers": [{"name": "c", "image": "svcd.io/echo"}]},
+        }))
+        .unwrap();
+        let made = pods.create(&kube::api::PostParams::default(), &object).await.unwrap();
+        let foreign = json!({"status": {"conditions": [{"type": "Sunny", "status": "True"}]}});
+        pods.patch_status("web", &PatchParams::default(), &Patch::Strategic(&foreign)).await.unwrap();
+
+        let writer = writer(client(User::new("system:node:node1", ["system:nodes"])));
+        let pod = PodRef::of(&made);
+        let ready = serde_json::from_value(json!({
+            "phase": "Running", "podIP": "10.244.1.2", "podIPs": [{"ip": "10.244.1.2"}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        }))
+        .unwrap();
+        writer.status(&pod, ready);
+        let seen = until(&pods, |status| status.phase.as_deref() == Some("Running")).await;
+        assert_eq!(seen.pod_ip.as_deref(), Some("10.244.1.2"));
+        assert_eq!(seen.conditions.unwrap().len(), 2);
+        writer.status(&PodRef { uid: "another".into(), ..pod.clone() }, phase("Failed"));
+        writer.status(&pod, phase("Succeeded"));
+        let seen = until(&pods, |status| status.phase.as_deref() == Some("Succeeded")).await;
+        assert_eq!((seen.pod_ip, seen.pod_ips.unwrap_or_default().len()), (None, 0));
+
+        pods.delete("web", &DeleteParams::default()).await.unwrap();
+        writer.terminated(&pod);
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while pods.get_opt("web").await.unwrap().is_some() {
+            assert!(std::time::Instant::now() < deadline, "the pod is not deleted");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn until(pods: &Api<Pod>, holds: impl Fn(&PodStatus) -> bool) -> PodStatus {
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        loop {
+            let status = pods.get("web").await.unwrap().status.unwrap_or_default();
+            if holds(&status) {
+                return status;
+            }
+            assert!(std::time::Instant::now() < deadline, "the status stays {status:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     #[tokio::test]
