@@ -1,4 +1,4 @@
-//! Every kind that is served. To add one: a file in `kinds/` and a line here.
+//! Every kind that is served. To add one: a file in `kinds/` with its `mod` line, and a line here.
 
 use crate::behavior::Adapter;
 use crate::kind::Kind;

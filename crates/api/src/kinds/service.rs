@@ -105,6 +105,8 @@ trait SpecExt {
     fn is_headless(&self) -> bool;
     /// Node ports are given to it.
     fn needs_node_ports(&self) -> bool;
+    /// May hold node ports, given or asked for.
+    fn may_have_node_ports(&self) -> bool;
     /// Can be reached from outside the cluster.
     fn is_external(&self) -> bool;
     /// Has a port for the health checks of load balancers.
@@ -133,8 +135,12 @@ impl SpecExt for ServiceSpec {
         }
     }
 
-    fn is_external(&self) -> bool {
+    fn may_have_node_ports(&self) -> bool {
         matches!(self.kind(), "NodePort" | "LoadBalancer")
+    }
+
+    fn is_external(&self) -> bool {
+        self.may_have_node_ports()
             || (self.kind() == "ClusterIP" && self.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()))
     }
 

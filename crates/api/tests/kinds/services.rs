@@ -1,5 +1,6 @@
 //! Services: the golden answers of a real server for good and bad input, and for changes of type.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use svcd_api::kind::Claim;
 
@@ -392,6 +393,29 @@ fn a_journey_through_the_types() {
 }
 
 #[test]
+fn load_balancers_give_back_what_is_theirs() {
+    let spec = r#"{"type": "LoadBalancer", "externalTrafficPolicy": "Local", "loadBalancerClass": "x.y/z",
+        "selector": {"app": "web"}, "ports": [{"port": 80}]}"#;
+    let balancer = service(spec).unwrap();
+    let node_port = merged(&balancer, json!({ "spec": { "type": "NodePort" } })).unwrap();
+    assert_eq!(node_port["spec"]["ports"], balancer["spec"]["ports"]);
+    for gone in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
+        assert!(balancer["spec"].get(gone).is_some() && node_port["spec"].get(gone).is_none(), "{gone}");
+    }
+    let plain = merged(&node_port, json!({ "spec": { "type": "ClusterIP" } })).unwrap();
+    let want = service(r#"{"selector": {"app": "web"}, "ports": [{"port": 80}]}"#).unwrap();
+    assert_eq!(plain["spec"], want["spec"]);
+}
+
+#[test]
+fn affinity_takes_its_timeout_along() {
+    let sticky = service(r#"{"sessionAffinity": "ClientIP", "ports": [{"port": 80}]}"#).unwrap();
+    assert_eq!(sticky["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10_800);
+    let loose = merged(&sticky, json!({ "spec": { "sessionAffinity": "None" } })).unwrap();
+    assert_eq!(loose["spec"].get("sessionAffinityConfig"), None);
+}
+
+#[test]
 fn node_ports_that_are_left_out_stay_by_name() {
     let spec = r#"{"type": "NodePort", "ports": [
         {"name": "a", "port": 1, "nodePort": 30100}, {"name": "b", "port": 2, "nodePort": 30200}]}"#;
@@ -481,4 +505,65 @@ fn writes_of_spec_and_status_keep_apart() {
 fn fields_to_select_by() {
     let fields = kind("Service").selectable_fields(&web());
     assert_eq!(fields, [("spec.clusterIP", "10.96.0.10".to_owned()), ("spec.type", "ClusterIP".to_owned())]);
+}
+
+fn any_port() -> impl Strategy<Value = Value> {
+    let protocol = prop::sample::select(vec![json!(null), json!("TCP"), json!("UDP")]);
+    let node_port = prop::sample::select(vec![json!(null), json!(30_500), json!(30_501)]);
+    let name = prop::sample::select(vec![json!(null), json!("a"), json!("b"), json!("c")]);
+    (name, 79..83_i32, protocol, node_port)
+        .prop_map(|(name, port, protocol, node_port)| json!({ "name": name, "port": port, "protocol": protocol, "nodePort": node_port }))
+}
+
+/// Specs of which about half are good.
+fn any_spec() -> impl Strategy<Value = Value> {
+    let one_of = |values: &[Value]| prop::sample::select(values.to_vec());
+    (
+        one_of(&[json!(null), json!("ClusterIP"), json!("NodePort"), json!("LoadBalancer"), json!("ExternalName")]),
+        one_of(&[json!(null), json!(null), json!("None"), json!("10.96.0.5")]),
+        prop::collection::vec(any_port(), 0..3),
+        one_of(&[json!(null), json!(null), json!("Cluster"), json!("Local")]),
+        one_of(&[json!(null), json!({ "a": "b" })]),
+        one_of(&[json!(null), json!(["192.0.2.1"])]),
+        one_of(&[json!(null), json!(null), json!(false)]),
+    )
+        .prop_map(|(kind, ip, ports, policy, selector, external_ips, allocate)| {
+            let name = if kind == "ExternalName" { json!("a.example.com") } else { json!(null) };
+            json!({
+                "type": kind, "clusterIP": ip, "ports": ports, "externalTrafficPolicy": policy, "selector": selector,
+                "externalIPs": external_ips, "allocateLoadBalancerNodePorts": allocate, "externalName": name,
+            })
+        })
+}
+
+proptest! {
+    #[test]
+    fn what_is_stored_is_stable_and_holds_what_it_claims(spec in any_spec()) {
+        let Ok(stored) = create("Service", json!({ "spec": spec })) else { return Ok(()) };
+        let again = crate::harness::update(&stored, stored.clone());
+        prop_assert_eq!(again.as_ref(), Ok(&stored));
+        for claim in kind("Service").claims(&stored, Some(&stored)) {
+            let is_exact = match &claim {
+                Claim::ServiceIp { exact, .. } => exact.is_some(),
+                Claim::NodePort { exact, .. } => exact.is_some(),
+            };
+            prop_assert!(is_exact, "{:?}", claim);
+        }
+    }
+
+    #[test]
+    fn a_change_of_type_is_accepted_and_can_be_undone(
+        spec in any_spec(),
+        to in prop::sample::select(vec!["ClusterIP", "NodePort", "LoadBalancer"]),
+    ) {
+        let Ok(before) = create("Service", json!({ "spec": spec })) else { return Ok(()) };
+        let from = before["spec"]["type"].clone();
+        // Headless Services and external names cannot become all of them.
+        prop_assume!(from != "ExternalName" && before["spec"]["clusterIP"] != "None");
+        let changed = merged(&before, json!({ "spec": { "type": to } }));
+        prop_assert!(changed.is_ok(), "{:?} of {}", changed, before);
+        let back = merged(&changed.unwrap(), json!({ "spec": { "type": from } }));
+        prop_assert!(back.is_ok(), "{:?} of {}", back, before);
+        prop_assert_eq!(&back.unwrap()["spec"]["clusterIP"], &before["spec"]["clusterIP"]);
+    }
 }

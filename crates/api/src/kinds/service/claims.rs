@@ -43,7 +43,7 @@ pub(super) fn of(spec: &ServiceSpec) -> Vec<Claim> {
 
 /// A load balancer without allocation still holds the node ports that were asked for by number.
 fn wants_node_port(spec: &ServiceSpec, asked: Option<u16>) -> bool {
-    spec.needs_node_ports() || (spec.kind() == "LoadBalancer" && asked.is_some())
+    spec.needs_node_ports() || (spec.may_have_node_ports() && asked.is_some())
 }
 
 /// Writes what was granted, in the order of the claims.

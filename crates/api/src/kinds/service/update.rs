@@ -92,7 +92,7 @@ fn drop_unused(new: &mut ServiceSpec, old: &ServiceSpec) {
         drop_if_same(&mut new.ip_family_policy, &old.ip_family_policy);
         drop_if_same(&mut new.internal_traffic_policy, &old.internal_traffic_policy);
     }
-    if lost(ServiceSpec::needs_node_ports, new) && same_node_ports(new, old) && new.kind() != "LoadBalancer" {
+    if lost(ServiceSpec::may_have_node_ports, new) && same_node_ports(new, old) {
         for port in new.ports.iter_mut().flatten() {
             port.node_port = None;
         }
