@@ -102,6 +102,12 @@ pub(crate) fn ended_phase(model: &Model) -> &'static str {
     if model.runs.iter().any(|run| run.kind == Kind::Main && failed(run)) { "Failed" } else { "Succeeded" }
 }
 
+/// What a status says about readiness, and since when.
+pub(crate) fn ready(status: &PodStatus) -> Option<(&str, Timestamp)> {
+    let ready = status.conditions.as_ref()?.iter().find(|condition| condition.type_ == "Ready")?;
+    Some((&ready.status, ready.last_transition_time.as_ref()?.0))
+}
+
 fn container_status(run: &Run, facts: &Facts<'_>) -> ContainerStatus {
     let container = container(facts.pod, &run.name);
     let image = container.and_then(|container| container.image.clone()).unwrap_or_default();

@@ -91,6 +91,8 @@ pub(crate) struct Worker {
     /// The pod's network has been seen to be there.
     sandbox: bool,
     published: Option<PodStatus>,
+    /// The version of the object that was last looked at for what others say.
+    seen: Option<String>,
     happenings: mpsc::UnboundedReceiver<Happening>,
     // Unbounded, but every sender is a probe or an exit of one of this pod's containers.
     happening: mpsc::UnboundedSender<Happening>,
@@ -109,6 +111,7 @@ impl Worker {
             reference: PodRef::of(&pod),
             model,
             published: pod.status.clone(),
+            seen: pod.metadata.resource_version.clone(),
             shared,
             wanted,
             pod,
@@ -528,10 +531,22 @@ impl Worker {
     }
 
     fn send(&mut self, status: PodStatus) {
-        if self.published.as_ref() != Some(&status) {
+        if self.published.as_ref() != Some(&status) || self.overruled() {
             self.published = Some(status.clone());
             self.shared.sink.status(&self.reference, status);
         }
+    }
+
+    /// Whether somebody else has, later than we spoke, said otherwise about readiness: the controllers do so for nodes they
+    /// cannot hear. Now that they hear us again, what we said counts. Looked at once for each version of the object.
+    fn overruled(&mut self) -> bool {
+        if self.seen == self.pod.metadata.resource_version {
+            return false;
+        }
+        self.seen.clone_from(&self.pod.metadata.resource_version);
+        let theirs = self.pod.status.as_ref().and_then(status::ready);
+        let ours = self.published.as_ref().and_then(status::ready);
+        theirs.zip(ours).is_some_and(|((theirs, later), (ours, before))| theirs != ours && later > before)
     }
 
     fn event(&self, warning: bool, reason: &'static str, message: String, container: Option<&str>) {

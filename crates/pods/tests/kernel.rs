@@ -39,6 +39,7 @@ const TESTS: &[Test] = &[
     ("readiness_follows_its_probe", readiness_follows_its_probe),
     ("a_pod_ends_gracefully_or_is_killed", a_pod_ends_gracefully_or_is_killed),
     ("a_new_agent_adopts_what_runs", a_new_agent_adopts_what_runs),
+    ("what_others_said_meanwhile_is_put_right", what_others_said_meanwhile_is_put_right),
     ("a_command_sees_its_pods_world", a_command_sees_its_pods_world),
     ("what_cannot_run_says_why", what_cannot_run_says_why),
     ("a_killed_shim_leaves_nothing_behind", a_killed_shim_leaves_nothing_behind),
@@ -493,7 +494,42 @@ fn a_new_agent_adopts_what_runs() {
         // And it is really this agent's now.
         second.apply(deleted(&web, 5));
         node.sink.ended("web").await;
-        assert!(get(&ip(&before), 8080, "/").await.is_err());
+        let address = ip(&before);
+        let answer = tokio::time::timeout(Duration::from_millis(500), get(&address, 8080, "/")).await;
+        assert!(!matches!(answer, Ok(Ok(_))), "{answer:?}");
+    });
+}
+
+fn what_others_said_meanwhile_is_put_right() {
+    on_node(|node| async move {
+        let manager = node.agent().await;
+        let mut web = single("web", json!({"image": "svcd.io/echo"}));
+        manager.apply(web.clone());
+        let ready = node.sink.ready("web").await;
+        let told = || node.sink.statuses.lock().unwrap()["web"].len();
+        let before = told();
+        // Our own status coming back is nothing new; another's later word is.
+        let mut version = 1;
+        let mut come_back = |status: &Value| {
+            version += 1;
+            web.metadata.resource_version = Some(version.to_string());
+            web.status = serde_json::from_value(status.clone()).unwrap();
+            manager.apply(web.clone());
+        };
+        come_back(&ready);
+        let mut overruled = ready.clone();
+        for condition in overruled["conditions"].as_array_mut().unwrap() {
+            if condition["type"] == "Ready" {
+                condition["status"] = json!("False");
+                condition["lastTransitionTime"] = json!("2100-01-01T00:00:00Z");
+            }
+        }
+        come_back(&overruled);
+        eventually_async(DEADLINE, || async {
+            if told() == before + 1 { Ok(()) } else { Err(format!("{} statuses", told())) }
+        })
+        .await;
+        assert_eq!(node.sink.last("web"), ready);
     });
 }
 
