@@ -1,6 +1,6 @@
 //! Every kind through the steps that a write takes in the server, against what a real server answers.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod config;
 mod decoding;
