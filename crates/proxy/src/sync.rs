@@ -502,11 +502,11 @@ mod tests {
             let _shut = gate.lock().unwrap();
             handle.apply(changed("first", Some(entry("first", "10.0.0.1"))));
             // Only a sync that began earlier may go without the rest.
-            let last = (0..50).map(|number| {
+            let more = (0..50).map(|number| {
                 let name = format!("s{number}");
                 handle.apply(changed(&name, Some(entry(&name, "10.0.0.9"))))
             });
-            last.last().unwrap()
+            more.max().unwrap()
         };
         handle.synced(last).await.unwrap();
         assert_eq!(memory.names().len(), 51);

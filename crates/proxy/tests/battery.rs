@@ -51,6 +51,7 @@ battery! { iptables:
     changes_equal_a_fresh_start
     flushed_rules_come_back
     cleanup_removes_ours_and_only_ours
+    cleanup_leaves_no_jump_behind
     local_addresses_are_left_out
     one_bad_service_does_not_stop_the_rest
     a_bad_service_does_not_stop_a_start
@@ -372,6 +373,19 @@ fn cleanup_removes_ours_and_only_ours(make: Make) {
     cluster.node.enter(svcd_proxy::cleanup).unwrap();
 }
 
+fn cleanup_leaves_no_jump_behind(make: Make) {
+    let (cluster, proxy) = start(make);
+    proxy.reset(&[service("web", VIP).to(&[SERVER])]);
+    drop(proxy);
+    // A jump from somebody else's chain would keep ours from being deleted; it could not do without ours anyway.
+    cluster.node.run(&["iptables", "-t", "nat", "-N", "MINE"]);
+    cluster.node.run(&["iptables", "-t", "nat", "-A", "MINE", "-j", "KUBE-MARK-MASQ"]);
+    cluster.node.enter(svcd_proxy::cleanup).unwrap();
+    let left = cluster.rules();
+    assert!(!left.contains("KUBE-"), "{left}");
+    assert!(left.contains(":MINE"), "{left}");
+}
+
 fn local_addresses_are_left_out(make: Make) {
     let cluster = Arc::new(Cluster::new());
     let mut config = Cluster::config();
@@ -444,6 +458,39 @@ fn ipv6_services(make: Make) {
     assert!(!cluster.node.run(&["ip6tables-save"]).contains("KUBE-"));
 }
 
+#[test]
+fn starting_prepares_the_node_and_stopping_leaves_the_rules() {
+    privileged(|| {
+        let node = svcd_testkit::Netns::new("node");
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        node.block_on(|| async {
+            let metrics = svcd_proxy::Metrics::default();
+            let mut registry = prometheus_client::registry::Registry::default();
+            metrics.register(&mut registry);
+            let handle =
+                svcd_proxy::Proxy::start(Cluster::config(), metrics, shutdown.clone()).await.unwrap();
+            let entries = vec![Arc::new(service("web", VIP).to(&[SERVER]))];
+            handle.synced(handle.apply(svcd_svcmap::Update::Reset(entries))).await.unwrap();
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            for line in [
+                "kubeproxy_sync_full_proxy_rules_duration_seconds_count 1",
+                "kubeproxy_services 1",
+                "kubeproxy_sync_proxy_rules_iptables_restore_failures_total 0",
+                "kubeproxy_sync_proxy_rules_iptables_total{table=\"nat\",ip_family=\"IPv4\"} 10",
+            ] {
+                assert!(text.contains(line), "{line}\n{text}");
+            }
+            shutdown.cancel();
+            let next = handle.apply(svcd_svcmap::Update::Reset(Vec::new()));
+            assert!(handle.synced(next).await.is_err(), "it has stopped");
+        });
+        assert_eq!(node.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]).trim(), "1");
+        assert_eq!(node.run(&["cat", "/proc/sys/net/ipv4/conf/all/route_localnet"]).trim(), "1");
+        assert!(node.run(&["iptables-save"]).contains("default/web:http cluster IP"));
+    });
+}
+
 /// All of it once more with the other kind of iptables (on the kernel's old tables), where it is installed.
 #[test]
 fn the_legacy_kind_too() {
@@ -473,6 +520,6 @@ fn the_legacy_kind_too() {
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{text}");
-        assert!(text.contains("19 passed"), "{text}");
+        assert!(text.contains("20 passed"), "{text}");
     });
 }

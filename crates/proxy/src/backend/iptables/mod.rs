@@ -93,13 +93,14 @@ fn remove(tool: &Tool) -> Vec<Error> {
         Ok(saved) => saved,
         Err(error) => return vec![error],
     };
-    let mut errors = Vec::new();
-    for (table, chain, rule) in &saved.jumps {
-        errors.extend(tool.delete(*table, chain, rule).err());
+    let whole = saved.removal();
+    if whole.is_empty() || tool.restore(&whole).is_ok() {
+        return Vec::new();
     }
-    for script in saved.rules.removal() {
-        errors.extend(tool.restore(&script).err());
-    }
+    // Something is in the way (somebody else's chain jumps to ours, say): everything else goes.
+    let jumps = saved.jumps.iter().filter_map(|(table, chain, rule)| tool.delete(*table, chain, rule).err());
+    let mut errors: Vec<Error> = jumps.collect();
+    errors.extend(saved.rules.removals().filter_map(|script| tool.restore(&script).err()));
     errors
 }
 
@@ -183,20 +184,19 @@ impl Tables {
         for name in wanted.keys() {
             self.render(wanted, name, &mut rules);
         }
-        let script = difference(&actual, &rules, stale);
-        if script.lines() > 0 {
-            self.tool.restore(&script.text())?;
-        }
+        let mut script = difference(&actual, &rules, stale);
         let there = |(table, chain, rule): &&(Table, &str, &str)| {
             jumps.iter().any(|(t, c, r)| (t, c.as_str(), r.as_str()) == (table, *chain, *rule))
         };
-        let missing: Vec<_> = JUMPS.iter().filter(|jump| !there(jump)).collect();
         // Each is put first in its chain, so the last comes first.
-        for (table, chain, rule) in missing.iter().rev() {
-            self.tool.insert(*table, chain, rule)?;
+        for (table, chain, rule) in JUMPS.iter().filter(|jump| !there(jump)).rev() {
+            script.jump(*table, chain, rule);
+        }
+        if script.lines() > 0 {
+            self.tool.restore(&script.text())?;
         }
         self.counts = [Table::Filter, Table::Nat].map(|table| (table, rules.count(table))).into();
-        Ok(script.lines() + missing.len())
+        Ok(script.lines())
     }
 
     /// Finds the Services whose rules the kernel does not take; everybody else gets theirs. Nothing that stands is

@@ -80,22 +80,23 @@ impl Rules {
 }
 
 impl Rules {
-    /// Input that deletes every chain here, one for each table. Jumps into them from elsewhere must be gone.
-    pub(super) fn removal(&self) -> Vec<String> {
-        let tables = [Table::Filter, Table::Nat].into_iter().map(|table| {
-            let mut section = Section::default();
-            let chains = self.owned.keys().chain(self.shared.keys()).filter(|(of, _)| *of == table);
-            chains.for_each(|(_, chain)| section.delete(chain));
-            (table, section)
-        });
-        let tables = tables.filter(|(_, section)| section.lines() > 0);
-        tables
-            .map(|(table, section)| {
-                let mut text = String::new();
-                section.write(table, &mut text);
-                text
-            })
-            .collect()
+    /// What deletes every chain here. Jumps into them from elsewhere must be gone.
+    pub(super) fn removal(&self) -> Script {
+        let mut script = Script::default();
+        for (table, chain) in self.owned.keys().chain(self.shared.keys()) {
+            script.section(*table).delete(chain);
+        }
+        script
+    }
+
+    /// As [`Self::removal`], but piece by piece: all chains are emptied first, then each goes on its own.
+    pub(super) fn removals(&self) -> impl Iterator<Item = String> {
+        let chains = || self.owned.keys().chain(self.shared.keys());
+        let one = |(table, chain): &Chain, line: String| {
+            format!("*{}\n:{chain} - [0:0]\n{line}COMMIT\n", table.name())
+        };
+        let emptied = chains().map(move |key| one(key, String::new()));
+        emptied.chain(chains().map(move |key| one(key, format!("-X {}\n", key.1))))
     }
 }
 
@@ -121,29 +122,23 @@ pub(super) enum Stale {
 /// What to feed to `iptables-restore --noflush` so that `actual` becomes `wanted`, over the union of both; empty when
 /// there is nothing to do.
 pub(super) fn difference(actual: &Rules, wanted: &Rules, stale: Stale) -> Script {
-    let mut filter = Section::default();
-    let mut nat = Section::default();
-    let mut section = |table: Table, f: &mut dyn FnMut(&mut Section)| match table {
-        Table::Filter => f(&mut filter),
-        Table::Nat => f(&mut nat),
-    };
+    let mut script = Script::default();
     let chains: BTreeSet<&Chain> = actual.owned.keys().chain(wanted.owned.keys()).collect();
     for key @ (table, chain) in chains {
-        section(*table, &mut |out| match (actual.owned.get(key), wanted.owned.get(key)) {
+        match (actual.owned.get(key), wanted.owned.get(key)) {
             (Some(old), Some(new)) if old == new => {}
-            (_, Some(new)) => out.rewrite(chain, new),
+            (_, Some(new)) => script.section(*table).rewrite(chain, new),
             (_, None) if stale == Stale::Keep => {}
-            (_, None) => out.delete(chain),
-        });
+            (_, None) => script.section(*table).delete(chain),
+        }
     }
     let chains: BTreeSet<&Chain> = actual.shared.keys().chain(wanted.shared.keys()).collect();
     for key @ (table, chain) in chains {
         let last = wanted.last.get(key);
-        section(*table, &mut |out| {
-            out.adjust(chain, actual.shared.get(key), wanted.shared.get(key), last, stale)
-        });
+        let (old, new) = (actual.shared.get(key), wanted.shared.get(key));
+        script.section(*table).adjust(chain, old, new, last, stale);
     }
-    Script { filter, nat }
+    script
 }
 
 /// Input for `iptables-restore`.
@@ -157,6 +152,23 @@ impl Script {
     /// How many lines it changes; 0 when there is nothing to do.
     pub(super) fn lines(&self) -> usize {
         self.filter.lines() + self.nat.lines()
+    }
+
+    /// Adds a rule that comes first in a chain of somebody else.
+    pub(super) fn jump(&mut self, table: Table, chain: &str, rule: &str) {
+        self.section(table).additions.push(format!("-I {chain} {rule}"));
+    }
+
+    /// Deletes a rule from a chain of somebody else.
+    pub(super) fn unjump(&mut self, table: Table, chain: &str, rule: &str) {
+        self.section(table).deletions.push(format!("-D {chain} {rule}"));
+    }
+
+    fn section(&mut self, table: Table) -> &mut Section {
+        match table {
+            Table::Filter => &mut self.filter,
+            Table::Nat => &mut self.nat,
+        }
     }
 
     pub(super) fn text(&self) -> String {

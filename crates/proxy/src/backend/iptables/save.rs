@@ -32,6 +32,15 @@ pub(super) fn parse(text: &str) -> Saved {
 }
 
 impl Saved {
+    /// Input that removes everything of ours at once; empty when there is nothing.
+    pub(super) fn removal(&self) -> String {
+        let mut script = self.rules.removal();
+        for (table, chain, rule) in &self.jumps {
+            script.unjump(*table, chain, rule);
+        }
+        script.text()
+    }
+
     fn line(&mut self, table: Table, line: &str) {
         if let Some(chain) = line.strip_prefix(':') {
             let chain = chain.split(' ').next().unwrap_or_default();

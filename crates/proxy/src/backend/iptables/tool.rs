@@ -1,5 +1,5 @@
-//! The programs: `iptables` through its crate for single rules, `iptables-save` to read, `iptables-restore` to write
-//! everything else in one transaction. Everything here blocks.
+//! The programs: `iptables` through its crate to look for and to delete single rules, `iptables-save` to read,
+//! `iptables-restore` to write, all in one transaction. Everything here blocks.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -82,13 +82,6 @@ impl Tool {
         self.single.exists(table.name(), chain, rule).unwrap_or(false)
     }
 
-    /// Puts a rule first in its chain.
-    pub(super) fn insert(&self, table: Table, chain: &str, rule: &str) -> Result<(), Error> {
-        let inserted = self.single.insert(table.name(), chain, rule, 1);
-        inserted
-            .map_err(|error| refused(self.name, &["-t", table.name(), "-I", chain, rule], error.to_string()))
-    }
-
     pub(super) fn delete(&self, table: Table, chain: &str, rule: &str) -> Result<(), Error> {
         let deleted = self.single.delete(table.name(), chain, rule);
         deleted
@@ -114,9 +107,37 @@ fn run(command: &mut Command) -> Result<String, Error> {
 /// The line that a message like `line 7 failed` speaks of.
 fn quoted_line(message: &str, text: &str) -> String {
     let number =
-        message.split("line ").nth(1).map(|rest| rest.trim_start_matches(|c: char| !c.is_ascii_digit()));
+        message.split("line").nth(1).map(|rest| rest.trim_start_matches(|c: char| !c.is_ascii_digit()));
     let number =
         number.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
     let line = number.and_then(|number| text.lines().nth(number.checked_sub(1)?));
     line.map(|line| format!(" ({line})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_says_what_to_do() {
+        let error = run(&mut Command::new("iptables-that-is-not-there")).unwrap_err();
+        assert!(error.is_environment());
+        let text = error.to_string();
+        assert!(text.contains("cannot run iptables-that-is-not-there") && text.contains("install"), "{text}");
+    }
+
+    #[test]
+    fn the_line_to_blame_is_quoted() {
+        let text = "*nat\n-A ONE -j TWO\nCOMMIT\n";
+        for message in [
+            "iptables-restore: line 2 failed",
+            "Error occurred at line: 2\nTry",
+            "line 2: RULE_APPEND failed",
+        ] {
+            assert_eq!(quoted_line(message, text), " (-A ONE -j TWO)", "{message}");
+        }
+        for message in ["", "line", "line 0", "line 99", "line 99999999999999999999999"] {
+            assert_eq!(quoted_line(message, text), "", "{message}");
+        }
+    }
 }
