@@ -63,14 +63,21 @@ fn listen(world: &Arc<World>, queue: &Arc<Queue<Part>>) {
     let namespaces = Arc::clone(queue);
     world.namespaces.listen(move |change| {
         let name = meta::name(&change.any().metadata);
-        NAMESPACES.iter().filter(|known| **known == name).for_each(|name| namespaces.add(Part::Namespace(name)));
+        NAMESPACES
+            .iter()
+            .filter(|known| **known == name)
+            .for_each(|name| namespaces.add(Part::Namespace(name)));
         namespaces.add(Part::ApiServer);
         namespaces.add(Part::Dns);
     });
     let services = Arc::clone(queue);
-    world.services.listen(move |change| part_of(&change.key()).into_iter().for_each(|part| services.add(part)));
+    world
+        .services
+        .listen(move |change| part_of(&change.key()).into_iter().for_each(|part| services.add(part)));
     let endpoints = Arc::clone(queue);
-    world.endpoints.listen(move |change| part_of(&change.key()).into_iter().for_each(|part| endpoints.add(part)));
+    world
+        .endpoints
+        .listen(move |change| part_of(&change.key()).into_iter().for_each(|part| endpoints.add(part)));
     let slices = Arc::clone(queue);
     world.slices.listen(move |change| {
         let meta = &change.any().metadata;

@@ -48,10 +48,9 @@ impl Config {
 
     /// The VIP of `default/kubernetes`.
     pub fn kubernetes_address(&self) -> Result<IpAddr, Error> {
-        self.service_range
-            .hosts()
-            .next()
-            .ok_or_else(|| Error::Config(format!("the service range {} has no usable address", self.service_range)))
+        self.service_range.hosts().next().ok_or_else(|| {
+            Error::Config(format!("the service range {} has no usable address", self.service_range))
+        })
     }
 
     /// Refuses what could not work.

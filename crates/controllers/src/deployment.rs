@@ -172,7 +172,11 @@ async fn make_way(world: &World, deployment: &Arc<Deployment>, rollout: &Rollout
 }
 
 /// A set for the present template.
-async fn create(world: &World, deployment: &Arc<Deployment>, rollout: &Rollout) -> Result<Option<String>, Error> {
+async fn create(
+    world: &World,
+    deployment: &Arc<Deployment>,
+    rollout: &Rollout,
+) -> Result<Option<String>, Error> {
     let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
     let mut set = decide::new_set(deployment, rollout, collisions);
     let target = rollout.first_target();
@@ -257,7 +261,8 @@ async fn note_revision(
     let min_ready = deployment.spec.min_ready_seconds.unwrap_or_default();
     let held = current.spec.min_ready_seconds.unwrap_or_default();
     if !annotations.is_empty() || min_ready != held {
-        let patch = json!({ "metadata": { "annotations": annotations }, "spec": { "minReadySeconds": min_ready } });
+        let patch =
+            json!({ "metadata": { "annotations": annotations }, "spec": { "minReadySeconds": min_ready } });
         patch_set(world, current, &Patch::Merge(patch)).await?;
     }
     let revision = rollout.revision().to_string();

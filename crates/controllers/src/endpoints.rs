@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service, ServiceSpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 
@@ -31,7 +33,11 @@ pub(crate) fn start(world: &Arc<World>) -> Task {
     on_services(world, &queue);
     on_pods(world, &queue, desired::is_relevant);
     let changed = Arc::clone(&queue);
-    world.endpoints.listen(move |change| changed.add(change.key()));
+    world.endpoints.listen(move |change| {
+        if !change.by_us {
+            changed.add(change.key());
+        }
+    });
     let shell = Arc::clone(world);
     let work = drive("endpoints", queue, 8, move |key| {
         let world = Arc::clone(&shell);
@@ -99,7 +105,8 @@ pub(crate) async fn write(
 }
 
 fn same(a: &Endpoints, b: &Endpoints) -> bool {
-    let filled = |m: &ObjectMeta| (m.labels.clone().unwrap_or_default(), m.annotations.clone().unwrap_or_default());
+    let filled =
+        |m: &ObjectMeta| (m.labels.clone().unwrap_or_default(), m.annotations.clone().unwrap_or_default());
     a.subsets.as_deref().unwrap_or_default() == b.subsets.as_deref().unwrap_or_default()
         && filled(&a.metadata) == filled(&b.metadata)
 }
@@ -181,8 +188,8 @@ fn sortable(ip: &str) -> Vec<u8> {
 
 /// Ports that the same addresses serve go into one subset.
 fn repack(by_port: ByPort) -> Vec<EndpointSubset> {
-    let mut by_addresses: BTreeMap<Vec<(AddressKey, bool)>, (Vec<EndpointAddress>, Vec<Option<PortKey>>)> =
-        BTreeMap::new();
+    type Shared = (Vec<EndpointAddress>, Vec<Option<PortKey>>);
+    let mut by_addresses: BTreeMap<Vec<(AddressKey, bool)>, Shared> = BTreeMap::new();
     for (port, addresses) in by_port {
         let key: Vec<_> = addresses.iter().map(|(key, (_, ready))| (key.clone(), *ready)).collect();
         let values = || addresses.into_values().map(|(address, _)| address).collect();
@@ -196,7 +203,8 @@ fn subset(
     addresses: Vec<EndpointAddress>,
     ports: Vec<Option<PortKey>>,
 ) -> EndpointSubset {
-    let (ready, not_ready): (Vec<_>, Vec<_>) = addresses.into_iter().zip(key).partition(|(_, (_, ready))| *ready);
+    let (ready, not_ready): (Vec<_>, Vec<_>) =
+        addresses.into_iter().zip(key).partition(|(_, (_, ready))| *ready);
     let only = |list: Vec<(EndpointAddress, _)>| -> Option<Vec<EndpointAddress>> {
         let addresses: Vec<_> = list.into_iter().map(|(address, _)| address).collect();
         Some(addresses).filter(|a| !a.is_empty())
@@ -216,7 +224,8 @@ fn port((name, port, protocol, app_protocol): PortKey) -> EndpointPort {
 /// At most [`LIMIT`] distinct addresses; ready ones are kept first.
 fn truncate(mut subsets: Vec<EndpointSubset>) -> (Vec<EndpointSubset>, bool) {
     let count = |subset: &EndpointSubset| {
-        subset.addresses.as_ref().map_or(0, Vec::len) + subset.not_ready_addresses.as_ref().map_or(0, Vec::len)
+        subset.addresses.as_ref().map_or(0, Vec::len)
+            + subset.not_ready_addresses.as_ref().map_or(0, Vec::len)
     };
     if subsets.iter().map(count).sum::<usize>() <= LIMIT {
         return (subsets, false);

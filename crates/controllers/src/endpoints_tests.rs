@@ -62,7 +62,8 @@ fn publishing_not_ready_addresses_calls_them_ready() {
 fn terminating_pods_are_left_out_and_no_pods_are_no_subsets() {
     let service = service(json!({ "ports": [{ "port": 80 }] }));
     let mut leaving = pod(1, true, 1);
-    leaving.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+    leaving.metadata.deletion_timestamp =
+        Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
     assert_eq!(endpoints(&service, [leaving].iter()).subsets, Some(Vec::new()));
 }
 

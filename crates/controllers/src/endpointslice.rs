@@ -49,7 +49,9 @@ fn listen(world: &Arc<World>, queue: &Arc<Queue<Key>>) {
     let slices = Arc::clone(queue);
     world.slices.listen(move |change| {
         let meta = &change.any().metadata;
-        if meta::label(meta, MANAGED_BY) == Some(OURS)
+        // What we wrote ourselves is what was wanted.
+        if !change.by_us
+            && meta::label(meta, MANAGED_BY) == Some(OURS)
             && let Some(service) = meta::label(meta, SERVICE_NAME)
         {
             slices.add(Key::new(meta::namespace(meta), service));

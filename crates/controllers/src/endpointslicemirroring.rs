@@ -34,7 +34,8 @@ pub(crate) fn start(world: &Arc<World>) -> Task {
     let slices = Arc::clone(&queue);
     world.slices.listen(move |change| {
         let meta = &change.any().metadata;
-        if meta::label(meta, MANAGED_BY) == Some(OURS)
+        if !change.by_us
+            && meta::label(meta, MANAGED_BY) == Some(OURS)
             && let Some(service) = meta::label(meta, SERVICE_NAME)
         {
             slices.add(Key::new(meta::namespace(meta), service));
@@ -87,7 +88,9 @@ fn desired(endpoints: &Endpoints) -> Desired {
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
         let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
         for (address, ready) in ready.chain(not_ready).take(PER_SUBSET) {
-            let Some(family) = ["IPv4", "IPv6"].into_iter().find(|f| is_of_family(&address.ip, f)) else { continue };
+            let Some(family) = ["IPv4", "IPv6"].into_iter().find(|f| is_of_family(&address.ip, f)) else {
+                continue;
+            };
             let shape = Shape { address_type: family.to_owned(), ports: ports(subset) };
             let endpoints = desired.entry(shape).or_default();
             if !endpoints.iter().any(|e| e.addresses.first() == Some(&address.ip)) {
@@ -147,7 +150,11 @@ mod tests {
 
     fn subset(ready: &[&str], not_ready: &[&str], port: i32) -> EndpointSubset {
         let list = |ips: &[&str]| {
-            Some(ips.iter().map(|ip| EndpointAddress { ip: (*ip).to_owned(), ..EndpointAddress::default() }).collect())
+            Some(
+                ips.iter()
+                    .map(|ip| EndpointAddress { ip: (*ip).to_owned(), ..EndpointAddress::default() })
+                    .collect(),
+            )
         };
         EndpointSubset {
             addresses: list(ready),
@@ -185,7 +192,8 @@ mod tests {
             })
             .collect();
         seen.sort();
-        let v4 = |list: &[(&str, bool)]| list.iter().map(|(ip, r)| ((*ip).to_owned(), *r)).collect::<Vec<_>>();
+        let v4 =
+            |list: &[(&str, bool)]| list.iter().map(|(ip, r)| ((*ip).to_owned(), *r)).collect::<Vec<_>>();
         assert_eq!(
             seen,
             [

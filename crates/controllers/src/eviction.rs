@@ -38,7 +38,9 @@ fn listen(world: &Arc<World>, queue: &Arc<Queue<Key>>) {
     let (weak, queue) = (Arc::downgrade(world), Arc::clone(queue));
     world.pods.listen(move |change: &Change<'_, Pod>| {
         let (Some(pod), Some(world)) = (change.new, weak.upgrade()) else { return };
-        let Some(name) = pods::node(pod).filter(|name| change.old.and_then(pods::node) != Some(name)) else { return };
+        let Some(name) = pods::node(pod).filter(|name| change.old.and_then(pods::node) != Some(name)) else {
+            return;
+        };
         if world.nodes.get(&Key::new("", name)).is_some_and(|node| !no_execute(&node).is_empty()) {
             queue.add(change.key());
         }
@@ -52,7 +54,9 @@ fn no_execute(node: &Node) -> Vec<Taint> {
 
 async fn reconcile(world: &World, key: &Key) -> Result<Again, Error> {
     let Some(pod) = world.pods.get(key).filter(|pod| pods::is_active(pod)) else { return Ok(None) };
-    let Some(node) = pods::node(&pod).and_then(|name| world.nodes.get(&Key::new("", name))) else { return Ok(None) };
+    let Some(node) = pods::node(&pod).and_then(|name| world.nodes.get(&Key::new("", name))) else {
+        return Ok(None);
+    };
     let now = Timestamp::now();
     match eviction(&no_execute(&node), tolerations(&pod), world.config.eviction_after, now) {
         Eviction::Never => Ok(None),
@@ -79,7 +83,12 @@ fn eviction(taints: &[Taint], tolerations: &[Toleration], default: Duration, now
     moments.min().map_or(Eviction::Never, Eviction::At)
 }
 
-fn leaves_at(taint: &Taint, tolerations: &[Toleration], default: Duration, now: Timestamp) -> Option<Timestamp> {
+fn leaves_at(
+    taint: &Taint,
+    tolerations: &[Toleration],
+    default: Duration,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let since = taint.time_added.as_ref().map_or(now, |time| time.0);
     let matching: Vec<&Toleration> = tolerations.iter().filter(|t| tolerates(t, taint)).collect();
     let patience = if matching.is_empty() {

@@ -12,6 +12,7 @@ mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
 mod error;
+mod eventexpiry;
 mod eviction;
 mod garbagecollector;
 mod kit;
@@ -69,6 +70,7 @@ fn controllers(world: &std::sync::Arc<World>) -> Vec<Task> {
         podgc::start(world),
         garbagecollector::start(world),
         eviction::start(world),
+        eventexpiry::start(world),
     ];
     tasks.extend(namespace::start(world));
     tasks.extend(tokencleaner::start(world));

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, NamespaceCondition, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::discovery::verbs;
@@ -25,8 +26,8 @@ use crate::kit::{informer, meta};
 
 const ROOT_CA: &str = "kube-root-ca.crt";
 const FINALIZER: &str = "kubernetes";
-/// How long pods may take to end before the namespace is looked at again without an event.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The condition that says what holds a namespace up.
+const REMAINING: &str = "NamespaceContentRemaining";
 
 /// The controller's own caches: the two objects of every namespace.
 struct Given {
@@ -126,11 +127,7 @@ fn unless_exists(result: Result<(), Error>) -> Result<(), Error> {
 }
 
 fn named(namespace: &str, name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: Some(namespace.to_owned()),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { name: Some(name.to_owned()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() }
 }
 
 fn root_ca(namespace: &str, pem: &str) -> ConfigMap {
@@ -145,16 +142,61 @@ fn root_ca(namespace: &str, pem: &str) -> ConfigMap {
 /// Deletes what is in a terminating namespace; finalizes it when nothing is left.
 async fn empty(world: &World, namespace: &Namespace) -> Result<Again, Error> {
     let name = meta::name(&namespace.metadata);
-    let mut left = 0;
+    let mut left = Vec::new();
     for kind in kinds::discover(&world.client).await?.iter().filter(|kind| kind.namespaced) {
-        left += empty_kind(world, name, kind).await?;
+        let count = empty_kind(world, name, kind).await?;
+        if count > 0 {
+            left.push((kind.resource.plural.clone(), count));
+        }
     }
-    if left > 0 {
-        tracing::debug!(namespace = name, left, "namespace still has content");
-        return Ok(Some(PATIENCE));
+    if left.is_empty() {
+        finalize(world, namespace).await?;
+        return Ok(None);
     }
-    finalize(world, namespace).await?;
-    Ok(None)
+    explain(world, namespace, &remaining(&left)).await?;
+    let since = namespace.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |t| t.0);
+    Ok(Some(patience(Timestamp::now().duration_since(since))))
+}
+
+/// How long to wait for content to go without an event that tells: the longer it takes, the longer.
+fn patience(age: SignedDuration) -> Duration {
+    let quarter = Duration::try_from(age).unwrap_or_default() / 4;
+    quarter.clamp(Duration::from_millis(200), Duration::from_secs(15))
+}
+
+/// Upstream's words for what is left.
+fn remaining(left: &[(String, usize)]) -> String {
+    let parts: Vec<String> =
+        left.iter().map(|(kind, count)| format!("{kind} has {count} resource instances")).collect();
+    format!("Some resources are remaining: {}", parts.join(", "))
+}
+
+/// Says on the namespace what it waits for.
+async fn explain(world: &World, namespace: &Namespace, message: &str) -> Result<(), Error> {
+    let held = namespace.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let former = held.iter().find(|condition| condition.type_ == REMAINING);
+    if former.is_some_and(|former| former.message.as_deref() == Some(message)) {
+        return Ok(());
+    }
+    let since = former.and_then(|former| former.last_transition_time.clone());
+    let mut conditions = held.clone();
+    conditions.retain(|condition| condition.type_ != REMAINING);
+    conditions.push(NamespaceCondition {
+        type_: REMAINING.to_owned(),
+        status: "True".to_owned(),
+        reason: Some("SomeResourcesRemain".to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: since.or_else(|| Some(Time(meta::now()))),
+    });
+    let name = meta::name(&namespace.metadata);
+    let patch = Patch::Merge(json!({
+        "metadata": { "uid": namespace.metadata.uid },
+        "status": { "conditions": conditions },
+    }));
+    let api: Api<Namespace> = Api::all(world.client.clone());
+    let patched = api.patch_status(name, &PatchParams::default(), &patch).await;
+    let doing = || format!("say what namespace {name} waits for");
+    unless_gone(patched.doing(doing).map(|namespace| world.namespaces.wrote(namespace)))
 }
 
 /// Deletes the objects of one kind; returns how many are left.
@@ -190,10 +232,35 @@ async fn contents(
 
 async fn finalize(world: &World, namespace: &Namespace) -> Result<(), Error> {
     let mut next = namespace.clone();
-    let Some(finalizers) = next.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) else { return Ok(()) };
+    let Some(finalizers) = next.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) else {
+        return Ok(());
+    };
     finalizers.retain(|finalizer| finalizer != FINALIZER);
     let name = meta::name(&namespace.metadata).to_owned();
     let api: Api<Namespace> = Api::all(world.client.clone());
-    let done: Result<Namespace, _> = api.replace_subresource("finalize", &name, &PostParams::default(), &next).await;
+    let done: Result<Namespace, _> =
+        api.replace_subresource("finalize", &name, &PostParams::default(), &next).await;
     unless_gone(done.map(|_| ()).doing(|| format!("finalize namespace {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_age_within_limits() {
+        let cases = [(-5, 200), (0, 200), (4, 1000), (20, 5000), (9999, 15_000)];
+        for (age, expected) in cases {
+            assert_eq!(patience(SignedDuration::from_secs(age)), Duration::from_millis(expected), "{age}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_told_as_upstream_tells_it() {
+        let left = [("pods".to_owned(), 2), ("services".to_owned(), 1)];
+        assert_eq!(
+            remaining(&left),
+            "Some resources are remaining: pods has 2 resource instances, services has 1 resource instances"
+        );
+    }
 }

@@ -59,7 +59,9 @@ async fn reconcile(world: &World, key: &Key) -> Result<Again, Error> {
     });
     let api: Api<Node> = Api::all(world.client.clone());
     let patched = api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-    unless_gone(patched.doing(|| format!("give node {key} the range {range}")).map(|node| world.nodes.wrote(node)))?;
+    unless_gone(
+        patched.doing(|| format!("give node {key} the range {range}")).map(|node| world.nodes.wrote(node)),
+    )?;
     tracing::info!(node = %key, %range, "pod range given");
     Ok(None)
 }

@@ -67,7 +67,10 @@ fn listen(world: &Arc<World>, heard: &Arc<Heard>, queue: &Arc<Queue<Key>>) {
     world.leases.listen(move |change: &Change<'_, Lease>| {
         let meta = &change.any().metadata;
         let renewed = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
-        if meta::namespace(meta) != LEASES || change.new.is_none() || change.old.map(renewed) == change.new.map(renewed) {
+        if meta::namespace(meta) != LEASES
+            || change.new.is_none()
+            || change.old.map(renewed) == change.new.map(renewed)
+        {
             return;
         }
         let name = meta::name(meta);
@@ -178,5 +181,7 @@ async fn mark(world: &World, pod: &Pod, change: PodChange) -> Result<(), Error> 
     }));
     let api = world.namespaced::<Pod>(&key.namespace);
     let patched = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
-    unless_gone(patched.doing(|| format!("write the readiness of pod {key}")).map(|pod| world.pods.wrote(pod)))
+    unless_gone(
+        patched.doing(|| format!("write the readiness of pod {key}")).map(|pod| world.pods.wrote(pod)),
+    )
 }

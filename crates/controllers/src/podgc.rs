@@ -72,7 +72,9 @@ async fn reconcile(world: &World, missing: &Missing, key: &Key) -> Result<Again,
     let Some(pod) = world.pods.get(key) else { return Ok(None) };
     match pods::node(&pod) {
         None if pods::is_terminating(&pod) => end(world, &pod).await.map(|()| None),
-        Some(node) if world.nodes.get(&Key::new("", node)).is_none() => orphan(world, missing, &pod, node).await,
+        Some(node) if world.nodes.get(&Key::new("", node)).is_none() => {
+            orphan(world, missing, &pod, node).await
+        }
         _ => Ok(None),
     }
 }

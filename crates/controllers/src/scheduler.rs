@@ -72,7 +72,7 @@ fn listen(scheduler: &Arc<Scheduler>, queue: &Arc<Queue<Key>>) {
         state.assumed.remove(meta::uid(&change.any().metadata));
         state.waiting.remove(&change.key());
         let left = change.old.is_some_and(|old| pods::node(old).is_some())
-            && change.new.is_none_or(|new| pods::is_terminal(new));
+            && change.new.is_none_or(pods::is_terminal);
         if left {
             state.waiting.drain().for_each(|key| pending.add(key));
         }
@@ -159,7 +159,11 @@ impl Scheduler {
         let mut count = |node: &str| *counts.entry(node.to_owned()).or_default() += 1;
         if let Some(owner) = owner {
             let bound = self.world.pods_of(owner);
-            bound.iter().filter(|pod| pods::is_active(pod)).filter_map(|pod| pods::node(pod)).for_each(&mut count);
+            bound
+                .iter()
+                .filter(|pod| pods::is_active(pod))
+                .filter_map(|pod| pods::node(pod))
+                .for_each(&mut count);
             let owned = |pod: &Pod| meta::controller(&pod.metadata).is_some_and(|o| o.uid == owner);
             state.assumed.values().filter(|(_, pod)| owned(pod)).for_each(|(node, _)| count(node));
             return counts;
@@ -211,7 +215,8 @@ impl Scheduler {
             return Ok(());
         }
         self.world.events.warning(NAME, pod.as_ref(), "FailedScheduling", message.to_owned());
-        let since = held.filter(|held| held.status == "False").and_then(|held| held.last_transition_time.clone());
+        let since =
+            held.filter(|held| held.status == "False").and_then(|held| held.last_transition_time.clone());
         let condition = json!({
             "type": "PodScheduled",
             "status": "False",
@@ -240,7 +245,8 @@ fn unfit_message(unfit: &[Unfit], nodes: usize) -> String {
     for reason in unfit {
         *counts.entry(reason.to_string()).or_default() += 1;
     }
-    let mut reasons: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let mut reasons: Vec<String> =
+        counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     reasons.sort();
     format!("0/{nodes} nodes are available: {}.", reasons.join(", "))
 }

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort as OldPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort, ServiceSpec,
+    EndpointAddress, EndpointPort as OldPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort,
+    ServiceSpec,
 };
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -73,7 +74,11 @@ fn port(name: &str, protocol: &str, port: i32, target: i32) -> ServicePort {
 
 pub(crate) fn api_service(address: IpAddr, target: u16) -> Service {
     let labels = [("component", "apiserver"), ("provider", "kubernetes")];
-    service(named("default", "kubernetes", &labels), address, vec![port("https", "TCP", 443, i32::from(target))])
+    service(
+        named("default", "kubernetes", &labels),
+        address,
+        vec![port("https", "TCP", 443, i32::from(target))],
+    )
 }
 
 pub(crate) fn api_slice(advertise: SocketAddr) -> EndpointSlice {
@@ -109,7 +114,10 @@ pub(crate) fn api_endpoints(advertise: SocketAddr) -> Endpoints {
         not_ready_addresses: None,
         ports: Some(vec![old_port("https", "TCP", i32::from(advertise.port()))]),
     };
-    Endpoints { metadata: named("default", "kubernetes", &[(SKIP_MIRROR, "true")]), subsets: Some(vec![subset]) }
+    Endpoints {
+        metadata: named("default", "kubernetes", &[(SKIP_MIRROR, "true")]),
+        subsets: Some(vec![subset]),
+    }
 }
 
 fn old_address(ip: IpAddr, node: Option<String>) -> EndpointAddress {

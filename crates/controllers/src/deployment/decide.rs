@@ -75,7 +75,8 @@ impl Rollout {
         let spec = deployment.spec.clone();
         let living = || sets.iter().filter(|set| !meta::is_deleted(&set.metadata));
         let current = living().find(|set| has_template(set, deployment)).cloned();
-        let is_current = |set: &ReplicaSet| current.as_ref().is_some_and(|c| c.metadata.uid == set.metadata.uid);
+        let is_current =
+            |set: &ReplicaSet| current.as_ref().is_some_and(|c| c.metadata.uid == set.metadata.uid);
         let old = sets.iter().filter(|set| !is_current(set)).cloned().collect();
         Self { wanted: spec.replicas.unwrap_or(1), spec, current, old }
     }
@@ -170,9 +171,11 @@ impl Rollout {
 
     /// Whether the Deployment was resized since it last sized its sets.
     pub(super) fn is_scaling(&self) -> bool {
-        let noted = |set: &ReplicaSet| meta::annotation(&set.metadata, DESIRED).and_then(|n| n.parse::<i32>().ok());
+        let noted =
+            |set: &ReplicaSet| meta::annotation(&set.metadata, DESIRED).and_then(|n| n.parse::<i32>().ok());
         // `Recreate` has one size at a time, and finds it on its usual way.
-        !self.is_recreate() && self.active().iter().any(|set| noted(set).is_some_and(|desired| desired != self.wanted))
+        !self.is_recreate()
+            && self.active().iter().any(|set| noted(set).is_some_and(|desired| desired != self.wanted))
     }
 
     /// New sizes after a resize: a single set takes all; during a rollout each set takes its share.
@@ -182,10 +185,12 @@ impl Rollout {
             let only = active.pop().or_else(|| self.current.clone());
             return only.map(|set| (set, self.wanted)).into_iter().collect();
         }
-        let saturated = |set: &ReplicaSet| available_of(set) >= self.wanted && replicas_of(set) == self.wanted;
+        let saturated =
+            |set: &ReplicaSet| available_of(set) >= self.wanted && replicas_of(set) == self.wanted;
         match &self.current {
             Some(current) if saturated(current) => {
-                let size = |set: &ReplicaSet| if set.metadata.uid == current.metadata.uid { self.wanted } else { 0 };
+                let size =
+                    |set: &ReplicaSet| if set.metadata.uid == current.metadata.uid { self.wanted } else { 0 };
                 active.into_iter().map(|set| (Arc::clone(&set), size(&set))).collect()
             }
             _ => self.shares(active),
@@ -202,7 +207,8 @@ impl Rollout {
         for set in &active {
             let former = meta::annotation(&set.metadata, MAX).and_then(|n| n.parse::<i32>().ok());
             let size = f64::from(replicas_of(set));
-            let grown = size * f64::from(allowed) / f64::from(former.filter(|n| *n > 0).unwrap_or(total).max(1));
+            let grown =
+                size * f64::from(allowed) / f64::from(former.filter(|n| *n > 0).unwrap_or(total).max(1));
             let part = (grown.round() - size).clamp(f64::from(to_add.min(0)), f64::from(to_add.max(0)));
             #[allow(clippy::cast_possible_truncation, reason = "clamped to the range of an i32 just above")]
             let part = part as i32;

@@ -28,7 +28,13 @@ fn template(image: &str) -> Value {
 }
 
 /// A set: its template's image, the size it is told, the pods it has, the available ones.
-pub(in crate::deployment) fn set(image: &str, size: i32, actual: i32, available: i32, annotations: Value) -> Arc<ReplicaSet> {
+pub(in crate::deployment) fn set(
+    image: &str,
+    size: i32,
+    actual: i32,
+    available: i32,
+    annotations: Value,
+) -> Arc<ReplicaSet> {
     let mut template = template(image);
     template["metadata"]["labels"][TEMPLATE_HASH] = image.into();
     Arc::new(
@@ -59,9 +65,7 @@ fn the_set_with_the_template_is_the_present_one() {
 
 #[test]
 fn bounds_are_numbers_or_shares() {
-    let text = |surge: Value, unavailable: Value| {
-        json!({ "spec": { "strategy": { "rollingUpdate": { "maxSurge": surge, "maxUnavailable": unavailable } } } })
-    };
+    let text = |surge: Value, unavailable: Value| json!({ "spec": { "strategy": { "rollingUpdate": { "maxSurge": surge, "maxUnavailable": unavailable } } } });
     let cases = [
         (10, json!(2), json!(3), (12, 3)),
         (10, json!("25%"), json!("25%"), (13, 2)),
@@ -94,15 +98,17 @@ fn a_rollout_goes_step_by_step() {
         ((0, 0), (4, 4), 4, None),
     ];
     for ((old, old_available), (new, new_available), target, shrunk) in cases {
-        let sets = [
-            set("then", old, old, old_available, json!({})),
-            set("now", new, new, new_available, json!({})),
-        ];
+        let sets =
+            [set("then", old, old, old_available, json!({})), set("now", new, new, new_available, json!({}))];
         let rollout = Rollout::of(&deployment(4, json!({})), &sets);
         let case = format!("old {old} ({old_available}), new {new} ({new_available})");
         assert_eq!(rollout.current_target(), target, "{case}");
         let found = sized(rollout.shrink_old(rollout.current_target()));
-        assert_eq!(found, shrunk.map(|size| ("then".to_owned(), size)).into_iter().collect::<Vec<_>>(), "{case}");
+        assert_eq!(
+            found,
+            shrunk.map(|size| ("then".to_owned(), size)).into_iter().collect::<Vec<_>>(),
+            "{case}"
+        );
     }
 }
 
@@ -126,7 +132,10 @@ fn from_any_state_the_bounds_hold_and_the_end_is_reached() {
                     old = *size;
                 }
                 assert!(old + new <= replicas + surge, "{old} + {new} of {replicas} +{surge}");
-                assert!(old + available >= replicas - unavailable, "{old} + {available} of {replicas} -{unavailable}");
+                assert!(
+                    old + available >= replicas - unavailable,
+                    "{old} + {available} of {replicas} -{unavailable}"
+                );
                 steps += 1;
                 assert!(steps < 50, "stuck at {old} + {new} of {replicas} +{surge} -{unavailable}");
             }
@@ -171,7 +180,8 @@ fn revisions_count_up() {
 
 #[test]
 fn a_new_set_carries_the_template_its_hash_and_the_annotations() {
-    let annotated = json!({ "metadata": { "annotations": { "note": "x", REVISION: "9", LAST_APPLIED: "{}" } } });
+    let annotated =
+        json!({ "metadata": { "annotations": { "note": "x", REVISION: "9", LAST_APPLIED: "{}" } } });
     let deployment = deployment(4, annotated);
     let set = new_set(&deployment, &Rollout::of(&deployment, &[]), None);
     assert!(has_template(&set, &deployment));
@@ -185,7 +195,8 @@ fn a_new_set_carries_the_template_its_hash_and_the_annotations() {
 
 #[test]
 fn the_oldest_unused_sets_are_forgotten() {
-    let revised = |image: &str, size: i32, revision: &str| set(image, size, size, size, json!({ REVISION: revision }));
+    let revised =
+        |image: &str, size: i32, revision: &str| set(image, size, size, size, json!({ REVISION: revision }));
     let sets = [revised("c", 0, "3"), revised("a", 0, "1"), revised("busy", 1, "2"), revised("d", 0, "4")];
     let rollout = Rollout::of(&deployment(1, json!({ "spec": { "revisionHistoryLimit": 1 } })), &sets);
     let gone: Vec<_> = rollout.forgotten().iter().map(|set| set.metadata.uid.clone().unwrap()).collect();

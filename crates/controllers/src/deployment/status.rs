@@ -60,7 +60,8 @@ pub(super) fn status(
     let mut conditions = vec![merged(held(AVAILABLE), available, now, false)];
     let progressed = former.is_none_or(|former| has_progressed(former, &status));
     let progress = progress(deployment, rollout, &status, held(PROGRESSING), made, progressed, now);
-    conditions.extend(progress.map(|wanted| merged(held(PROGRESSING), wanted, now, progressed || made.is_some())));
+    conditions
+        .extend(progress.map(|wanted| merged(held(PROGRESSING), wanted, now, progressed || made.is_some())));
     status.conditions = Some(conditions);
     status
 }
@@ -146,7 +147,12 @@ fn progress_deadline(deployment: &Deployment) -> Option<SignedDuration> {
 }
 
 /// The condition with the times that it must carry: a repeated one keeps its own.
-fn merged(held: Option<&DeploymentCondition>, wanted: Wanted, now: Timestamp, refresh: bool) -> DeploymentCondition {
+fn merged(
+    held: Option<&DeploymentCondition>,
+    wanted: Wanted,
+    now: Timestamp,
+    refresh: bool,
+) -> DeploymentCondition {
     let (kind, status, reason, message) = wanted;
     let same_status = held.is_some_and(|held| held.status.as_deref() == Some(status));
     let same = same_status && held.is_some_and(|held| held.reason.as_deref() == Some(reason));
@@ -163,7 +169,11 @@ fn merged(held: Option<&DeploymentCondition>, wanted: Wanted, now: Timestamp, re
 }
 
 /// How long until the rollout would be late.
-pub(super) fn deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
+pub(super) fn deadline(
+    deployment: &Deployment,
+    status: &DeploymentStatus,
+    now: Timestamp,
+) -> Option<Duration> {
     let conditions = status.conditions.as_ref()?;
     let progressing = conditions.iter().find(|c| c.type_.as_deref() == Some(PROGRESSING))?;
     if matches!(progressing.reason.as_deref(), Some(FINISHED | DEADLINE | PAUSED)) {

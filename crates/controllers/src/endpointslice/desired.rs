@@ -104,7 +104,13 @@ pub(crate) fn is_of_family(address: &str, family: &str) -> bool {
     address.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6() == (family == "IPv6"))
 }
 
-fn endpoint(service: &Service, spec: &ServiceSpec, pod: &Pod, addresses: Vec<String>, facts: &NodeFacts) -> Endpoint {
+fn endpoint(
+    service: &Service,
+    spec: &ServiceSpec,
+    pod: &Pod,
+    addresses: Vec<String>,
+    facts: &NodeFacts,
+) -> Endpoint {
     let serving = pods::is_ready(pod);
     let terminating = pods::is_terminating(pod);
     let ready = spec.publish_not_ready_addresses == Some(true) || (serving && !terminating);
@@ -170,11 +176,11 @@ pub(crate) fn target_port(port: &ServicePort, pod: &Pod) -> Option<i32> {
         Some(IntOrString::String(name)) => name,
     };
     let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let mut named = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
-    let found = named.find(|p| {
-        p.name.as_ref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol(port)
-    });
+    let found = named
+        .find(|p| p.name.as_ref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol(port));
     found.map(|p| p.container_port)
 }
 

@@ -43,7 +43,8 @@ fn conditions_are_upstreams() {
     for (ready, deleted, expected, eagerly) in cases {
         let mut pod = pod("a", running("10.0.0.1", if ready { "True" } else { "False" }), json!({}));
         if deleted {
-            pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+            pod.metadata.deletion_timestamp =
+                Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         }
         let conditions = one(&plain, &pod).unwrap().conditions.unwrap();
         let found = (conditions.ready.unwrap(), conditions.serving.unwrap(), conditions.terminating.unwrap());
@@ -81,7 +82,8 @@ fn named_ports_are_looked_up_in_each_pod() {
         { "name": "same", "port": 91 },
     ] }));
     let with = |name: &str, ip: &str, port: i32| {
-        let ports = json!([{ "name": "web", "containerPort": port }, { "name": "dns", "containerPort": 5353 }]);
+        let ports =
+            json!([{ "name": "web", "containerPort": port }, { "name": "dns", "containerPort": 5353 }]);
         pod(name, running(ip, "True"), json!({ "containers": [{ "name": "c", "ports": ports }] }))
     };
     let pods = [with("a", "10.0.0.1", 8080), with("b", "10.0.0.2", 8081), with("c", "10.0.0.3", 8080)];
@@ -104,7 +106,8 @@ fn sidecars_name_ports_other_init_containers_do_not() {
         let init = json!([{ "name": "i", "restartPolicy": policy, "ports": [{ "name": "web", "containerPort": 1 }] }]);
         pod("a", running("10.0.0.1", "True"), json!({ "initContainers": init }))
     };
-    let ports = |pod: &Pod| desired(&service, [pod].into_iter(), known).into_keys().next().unwrap().ports.len();
+    let ports =
+        |pod: &Pod| desired(&service, [pod].into_iter(), known).into_keys().next().unwrap().ports.len();
     assert_eq!(ports(&with(json!("Always"))), 1);
     assert_eq!(ports(&with(Value::Null)), 0);
 }

@@ -54,7 +54,8 @@ struct Draft<'a> {
 /// Lays the endpoints into slices.
 pub(crate) fn plan(template: &Template, desired: Desired, existing: &[EndpointSlice]) -> Plan {
     let mut drafts = Vec::new();
-    let mut spare: Vec<&EndpointSlice> = existing.iter().filter(|s| !desired.contains_key(&shape_of(s))).collect();
+    let mut spare: Vec<&EndpointSlice> =
+        existing.iter().filter(|s| !desired.contains_key(&shape_of(s))).collect();
     for (shape, endpoints) in desired {
         let present = existing.iter().filter(|slice| shape_of(slice) == shape);
         let (kept, emptied) = fill(&shape, endpoints, present);
@@ -113,7 +114,8 @@ fn fill<'a>(
 
 /// What of a slice is still wanted, in its newest state and in its place.
 fn keep<'a>(shape: &Shape, slice: &'a EndpointSlice, wanted: &mut HashMap<String, Endpoint>) -> Draft<'a> {
-    let mut draft = Draft { existing: Some(slice), shape: shape.clone(), endpoints: Vec::new(), changed: false };
+    let mut draft =
+        Draft { existing: Some(slice), shape: shape.clone(), endpoints: Vec::new(), changed: false };
     for endpoint in slice.endpoints.iter().flatten() {
         let room = draft.endpoints.len() < CAPACITY;
         let Some(current) = room.then(|| wanted.remove(&identity(endpoint))).flatten() else {

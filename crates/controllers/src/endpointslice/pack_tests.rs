@@ -25,8 +25,7 @@ fn template() -> Template {
 }
 
 fn shape(port: i32) -> Shape {
-    let port =
-        Port { name: String::new(), protocol: "TCP".to_owned(), port: Some(port), app_protocol: None };
+    let port = Port { name: String::new(), protocol: "TCP".to_owned(), port: Some(port), app_protocol: None };
     Shape { address_type: "IPv4".to_owned(), ports: vec![port] }
 }
 

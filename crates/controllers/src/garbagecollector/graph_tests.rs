@@ -85,7 +85,8 @@ fn absence_is_remembered_until_disproved() {
 
 #[test]
 fn how_objects_leave() {
-    let deleted = |finalizers: Value| json!({ "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": finalizers });
+    let deleted =
+        |finalizers: Value| json!({ "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": finalizers });
     let cases = [
         (json!({ "finalizers": [FOREGROUND] }), Leaving::No),
         (deleted(json!([])), Leaving::Plain),

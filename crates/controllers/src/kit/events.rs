@@ -67,8 +67,14 @@ impl Recorder {
         self.note(component, "Warning", about, reason, message);
     }
 
-    fn note<K>(&self, component: &'static str, kind: &'static str, about: &K, reason: &'static str, message: String)
-    where
+    fn note<K>(
+        &self,
+        component: &'static str,
+        kind: &'static str,
+        about: &K,
+        reason: &'static str,
+        message: String,
+    ) where
         K: Resource<DynamicType = ()>,
     {
         let note = Note { component, kind, reason, message, about: Reference::to(about) };

@@ -16,7 +16,8 @@ pub(crate) struct Kind {
 
 /// All kinds that hold objects, each in its preferred version.
 pub(crate) async fn discover(client: &kube::Client) -> Result<Vec<Kind>, Error> {
-    let found = Discovery::new(client.clone()).run_aggregated().await.doing(|| "discover kinds".to_owned())?;
+    let found =
+        Discovery::new(client.clone()).run_aggregated().await.doing(|| "discover kinds".to_owned())?;
     let all = found.groups().flat_map(|group| group.recommended_resources());
     let kinds = all.map(|(resource, capabilities)| Kind {
         resource,

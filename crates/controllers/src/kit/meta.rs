@@ -1,7 +1,7 @@
 //! Reading and writing the metadata that all objects share.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use kube::api::{DeleteParams, Patch, Preconditions};
 use serde_json::{Value, json};

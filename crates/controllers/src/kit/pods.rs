@@ -1,7 +1,7 @@
 //! What a pod's status says.
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
@@ -44,5 +44,9 @@ pub(crate) fn node(pod: &Pod) -> Option<&str> {
 pub(crate) fn addresses(pod: &Pod) -> Vec<&str> {
     let Some(status) = &pod.status else { return Vec::new() };
     let listed: Vec<&str> = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).collect();
-    if listed.is_empty() { status.pod_ip.as_deref().filter(|ip| !ip.is_empty()).into_iter().collect() } else { listed }
+    if listed.is_empty() {
+        status.pod_ip.as_deref().filter(|ip| !ip.is_empty()).into_iter().collect()
+    } else {
+        listed
+    }
 }

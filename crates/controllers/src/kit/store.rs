@@ -32,7 +32,11 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
     }
 }
 
@@ -57,6 +61,8 @@ impl<T: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Object for T
 pub(crate) struct Change<'a, K> {
     pub(crate) old: Option<&'a K>,
     pub(crate) new: Option<&'a K>,
+    /// A controller of this process did it, and knows.
+    pub(crate) by_us: bool,
 }
 
 impl<'a, K: Object> Change<'a, K> {
@@ -187,7 +193,7 @@ impl<K: Object> Store<K> {
         if inner.is_buried(&object) {
             return;
         }
-        self.put(inner, key, object, version);
+        self.put(inner, key, object, version, false);
     }
 
     /// An event of the watch: the object is gone.
@@ -200,12 +206,11 @@ impl<K: Object> Store<K> {
             inner.buried.remove(uid);
         }
         let key = Key::of(object.meta());
-        let recreated = inner
-            .objects
-            .get(&key)
-            .is_some_and(|held| held.meta().uid != object.meta().uid && self::version(held.as_ref()) > version);
+        let recreated = inner.objects.get(&key).is_some_and(|held| {
+            held.meta().uid != object.meta().uid && self::version(held.as_ref()) > version
+        });
         if !recreated {
-            self.remove(inner, &key);
+            self.remove(inner, &key, false);
         }
     }
 
@@ -221,11 +226,12 @@ impl<K: Object> Store<K> {
         let mut inner = self.write();
         let listed = inner.listed.take().unwrap_or_default();
         inner.buried.clear();
-        let gone = inner.objects.keys().filter(|k| !listed.by_server.contains(k) && !listed.by_us.contains(k));
+        let gone =
+            inner.objects.keys().filter(|k| !listed.by_server.contains(k) && !listed.by_us.contains(k));
         let gone: Vec<Key> = gone.cloned().collect();
         drop(inner);
         for key in gone {
-            self.remove(self.write(), &key);
+            self.remove(self.write(), &key, false);
         }
         self.ready.send_replace(true);
         listed.by_us.into_iter().filter(|key| !listed.by_server.contains(key)).collect()
@@ -244,7 +250,7 @@ impl<K: Object> Store<K> {
         if let Some(listed) = &mut inner.listed {
             listed.by_us.insert(key.clone());
         }
-        self.put(inner, key, object, version);
+        self.put(inner, key, object, version, true);
     }
 
     /// The server has told us that an object of this UID is gone.
@@ -254,11 +260,11 @@ impl<K: Object> Store<K> {
         let held = inner.objects.get(key).is_some_and(|o| o.meta().uid.as_deref() == Some(uid));
         if held {
             inner.buried.insert(uid.to_owned());
-            self.remove(inner, key);
+            self.remove(inner, key, true);
         }
     }
 
-    fn put(&self, mut inner: RwLockWriteGuard<'_, Inner<K>>, key: Key, object: K, version: u64) {
+    fn put(&self, mut inner: RwLockWriteGuard<'_, Inner<K>>, key: Key, object: K, version: u64, by_us: bool) {
         let old = inner.objects.get(&key).cloned();
         if old.as_ref().is_some_and(|old| version != 0 && self::version(old.as_ref()) >= version) {
             return;
@@ -267,20 +273,20 @@ impl<K: Object> Store<K> {
         inner.reindex(&key, old.as_deref(), Some(&object), self.indexer);
         inner.objects.insert(key, Arc::clone(&object));
         drop(inner);
-        self.tell(old.as_deref(), Some(&object));
+        self.tell(&Change { old: old.as_deref(), new: Some(&object), by_us });
     }
 
-    fn remove(&self, mut inner: RwLockWriteGuard<'_, Inner<K>>, key: &Key) {
+    fn remove(&self, mut inner: RwLockWriteGuard<'_, Inner<K>>, key: &Key, by_us: bool) {
         let Some(old) = inner.objects.remove(key) else { return };
         inner.reindex(key, Some(&old), None, self.indexer);
         drop(inner);
-        self.tell(Some(&old), None);
+        self.tell(&Change { old: Some(&old), new: None, by_us });
     }
 
-    fn tell(&self, old: Option<&K>, new: Option<&K>) {
+    fn tell(&self, change: &Change<'_, K>) {
         let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner);
         for listener in listeners.iter() {
-            listener(&Change { old, new });
+            listener(change);
         }
     }
 }

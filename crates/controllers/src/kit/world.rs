@@ -75,7 +75,10 @@ impl World {
         ]
     }
 
-    fn informer<K: Object + Debug + DeserializeOwned>(&self, store: &Arc<Store<K>>) -> BoxFuture<'static, ()> {
+    fn informer<K: Object + Debug + DeserializeOwned>(
+        &self,
+        store: &Arc<Store<K>>,
+    ) -> BoxFuture<'static, ()> {
         informer::run(Api::all(self.client.clone()), watcher::Config::default(), Arc::clone(store)).boxed()
     }
 

@@ -27,7 +27,8 @@ pub(super) enum Health {
 
 /// We have said that the node is lost, and it has not said otherwise since.
 pub(super) fn is_lost(node: &Node) -> bool {
-    nodes::ready(node).is_some_and(|ready| ready.status == "Unknown" && ready.reason.as_deref() == Some(SILENT))
+    nodes::ready(node)
+        .is_some_and(|ready| ready.status == "Unknown" && ready.reason.as_deref() == Some(SILENT))
 }
 
 /// The node has said, or we have found, that it cannot serve. A node that has said nothing yet is not down.
@@ -96,7 +97,9 @@ pub(super) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
         Some("Unknown") => wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
         Some(_) => {}
         // Not known yet: whoever registered the node may have put taints on it for that.
-        None => wanted.extend(held.iter().filter(|t| t.key == NOT_READY).map(|t| (NOT_READY, t.effect.as_str()))),
+        None => {
+            wanted.extend(held.iter().filter(|t| t.key == NOT_READY).map(|t| (NOT_READY, t.effect.as_str())))
+        }
     }
     if spec.and_then(|spec| spec.unschedulable) == Some(true) {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
@@ -132,7 +135,9 @@ pub(super) fn pod_change(pod: &Pod, node: &Node) -> Option<PodChange> {
     let containers = pods::condition(pod, "ContainersReady").is_some_and(|c| c.status == "True");
     let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_ref());
     let open = gates.is_none_or(|gates| {
-        gates.iter().all(|gate| pods::condition(pod, &gate.condition_type).is_some_and(|c| c.status == "True"))
+        gates
+            .iter()
+            .all(|gate| pods::condition(pod, &gate.condition_type).is_some_and(|c| c.status == "True"))
     });
     (nodes::is_ready(node) && ours && containers && open).then_some(PodChange::Ready)
 }

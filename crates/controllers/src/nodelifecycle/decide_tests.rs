@@ -35,7 +35,9 @@ fn silence_makes_everything_unknown_once() {
     let healthy = node(Some(("True", "KubeletReady")), json!({}));
     let conditions = conditions(&healthy, Health::Silent, at(100)).unwrap();
     assert_eq!(conditions.len(), REPORTED.len());
-    assert!(conditions.iter().all(|c| c.status == "Unknown" && c.last_transition_time == Some(Time(at(100)))));
+    assert!(
+        conditions.iter().all(|c| c.status == "Unknown" && c.last_transition_time == Some(Time(at(100))))
+    );
     let mut lost = healthy;
     lost.status.as_mut().unwrap().conditions = Some(conditions);
     assert!(is_lost(&lost) && is_down(&lost));
@@ -61,9 +63,14 @@ fn taints_follow_the_conditions() {
     let mine = json!({ "key": "mine", "effect": "NoSchedule" });
     let stale = json!({ "key": UNREACHABLE, "effect": "NoExecute" });
     let registered = json!({ "key": NOT_READY, "effect": "NoSchedule" });
-    let cases: Vec<(Option<(&str, &str)>, Value, Option<Vec<String>>)> = vec![
+    type Ready = Option<(&'static str, &'static str)>;
+    let cases: Vec<(Ready, Value, Option<Vec<String>>)> = vec![
         (Some(("True", "")), json!({}), None),
-        (Some(("True", "")), json!({ "taints": [mine.clone(), stale.clone()] }), Some(vec!["mine:NoSchedule".to_owned()])),
+        (
+            Some(("True", "")),
+            json!({ "taints": [mine.clone(), stale.clone()] }),
+            Some(vec!["mine:NoSchedule".to_owned()]),
+        ),
         (
             Some(("False", "")),
             json!({ "taints": [stale] }),
@@ -78,13 +85,18 @@ fn taints_follow_the_conditions() {
                 format!("{UNREACHABLE}:NoExecute"),
             ]),
         ),
-        (Some(("True", "")), json!({ "unschedulable": true }), Some(vec![format!("{UNSCHEDULABLE}:NoSchedule")])),
+        (
+            Some(("True", "")),
+            json!({ "unschedulable": true }),
+            Some(vec![format!("{UNSCHEDULABLE}:NoSchedule")]),
+        ),
         (None, json!({}), None),
         (None, json!({ "taints": [registered] }), None),
     ];
     for (ready, spec, expected) in cases {
         let found = taints(&node(ready, spec.clone()), at(5));
-        let names = found.map(|taints| taints.iter().map(|t| format!("{}:{}", t.key, t.effect)).collect::<Vec<_>>());
+        let names =
+            found.map(|taints| taints.iter().map(|t| format!("{}:{}", t.key, t.effect)).collect::<Vec<_>>());
         assert_eq!(names, expected, "{ready:?} {spec}");
     }
     let added = taints(&node(Some(("Unknown", "")), json!({})), at(5)).unwrap();
@@ -111,6 +123,9 @@ fn pods_follow_their_node() {
         assert_eq!(pod_change(&pod, node), expected, "{pod:?} {node:?}");
     }
     let mut gated = pod("False", ours(), "True");
-    gated.spec = Some(serde_json::from_value(json!({ "containers": [], "readinessGates": [{ "conditionType": "x" }] })).unwrap());
+    gated.spec = Some(
+        serde_json::from_value(json!({ "containers": [], "readinessGates": [{ "conditionType": "x" }] }))
+            .unwrap(),
+    );
     assert_eq!(pod_change(&gated, &up), None);
 }

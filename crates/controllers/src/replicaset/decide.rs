@@ -123,7 +123,8 @@ pub(super) fn status(
         i32::try_from(count).unwrap_or(i32::MAX)
     };
     let some = |count: i32| Some(count).filter(|count| *count > 0);
-    let template = set.spec.template.as_ref().and_then(|template| template.metadata.as_ref()?.labels.as_ref());
+    let template =
+        set.spec.template.as_ref().and_then(|template| template.metadata.as_ref()?.labels.as_ref());
     let labelled = |pod: &Pod| template.is_none_or(|labels| is_subset(labels, pod.metadata.labels.as_ref()));
     let available = |pod: &Pod| available_at(pod, min_ready(set)).is_some_and(|moment| moment <= now);
     ReplicaSetStatus {

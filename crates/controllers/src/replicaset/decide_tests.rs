@@ -44,7 +44,8 @@ fn set(spec: Value) -> ReplicaSet {
 fn who_belongs_to_whom() {
     let set = set(json!({}));
     let owned_by = |uid: &str| {
-        let owner = OwnerReference { uid: uid.to_owned(), controller: Some(true), ..OwnerReference::default() };
+        let owner =
+            OwnerReference { uid: uid.to_owned(), controller: Some(true), ..OwnerReference::default() };
         json!({ "metadata": { "ownerReferences": [owner] } })
     };
     let mut strange = owned_by("set");
@@ -61,7 +62,11 @@ fn who_belongs_to_whom() {
         (strange, true, Claim::Leave),
     ];
     for (more, deleted, expected) in cases {
-        assert_eq!(claim(&pod("a", more.clone()), "set", &set.spec.selector, deleted), expected, "{more} {deleted}");
+        assert_eq!(
+            claim(&pod("a", more.clone()), "set", &set.spec.selector, deleted),
+            expected,
+            "{more} {deleted}"
+        );
     }
 }
 
@@ -71,7 +76,10 @@ fn a_new_pod_is_the_template_with_an_owner() {
     assert_eq!(pod.metadata.generate_name.as_deref(), Some("web-"));
     assert_eq!(pod.metadata.labels.unwrap()["app"], "web");
     let owner = pod.metadata.owner_references.unwrap().remove(0);
-    assert_eq!((owner.kind.as_str(), owner.uid.as_str(), owner.controller), ("ReplicaSet", "set", Some(true)));
+    assert_eq!(
+        (owner.kind.as_str(), owner.uid.as_str(), owner.controller),
+        ("ReplicaSet", "set", Some(true))
+    );
 }
 
 #[test]
@@ -81,7 +89,8 @@ fn those_that_do_least_go_first() {
         more["metadata"]["creationTimestamp"] = at(second).to_string().into();
         more
     };
-    let cheap = json!({ "metadata": { "annotations": { "controller.kubernetes.io/pod-deletion-cost": "-1" } } });
+    let cheap =
+        json!({ "metadata": { "annotations": { "controller.kubernetes.io/pod-deletion-cost": "-1" } } });
     let mut cheap = cheap;
     json_patch_merge(&mut cheap, &on("n1", ready(10)));
     let restarted = json!({
@@ -105,7 +114,15 @@ fn those_that_do_least_go_first() {
     assert_eq!(
         order,
         [
-            "unassigned", "pending", "unready", "cheap", "lately-ready", "restarted", "young", "old", "crowded-too",
+            "unassigned",
+            "pending",
+            "unready",
+            "cheap",
+            "lately-ready",
+            "restarted",
+            "young",
+            "old",
+            "crowded-too",
             "crowded",
         ],
     );

@@ -49,7 +49,8 @@ pub(super) fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
     let host = |port: &k8s_openapi::api::core::v1::ContainerPort| {
         let number = port.host_port.filter(|number| *number > 0)?;
-        let address = port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".to_owned());
+        let address =
+            port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".to_owned());
         Some((address, port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()), number))
     };
     ports.filter_map(host).collect()
@@ -134,7 +135,8 @@ fn is_selected(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return true };
     let labels = node.metadata.labels.as_ref();
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    let required =
+        affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
     spec.node_selector.as_ref().is_none_or(|wanted| selector::is_subset(wanted, labels))
         && required.is_none_or(|required| {
             let name = meta::name(&node.metadata);

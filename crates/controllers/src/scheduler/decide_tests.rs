@@ -102,7 +102,8 @@ fn spreading() {
     for (counts, expected) in cases {
         assert_eq!(choose_from(&pod(json!({})), &counts), expected, "{counts:?}");
     }
-    let liking = pod(json!({ "affinity": { "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+    let liking =
+        pod(json!({ "affinity": { "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
         "weight": 10,
         "preference": { "matchExpressions": [{ "key": "name", "operator": "In", "values": ["c"] }] },
     }] } } }));

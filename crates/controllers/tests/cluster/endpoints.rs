@@ -180,11 +180,14 @@ async fn hand_made_endpoints_are_mirrored() {
         "subsets": [{ "addresses": [{ "ip": "203.0.113.7" }], "ports": [{ "port": 5432 }] }],
     });
     cluster.create::<Endpoints>("default", by_hand).await;
-    let slice = eventually("the mirrored slice", || async { slices(&cluster, "default", "db").await.pop() }).await;
+    let slice =
+        eventually("the mirrored slice", || async { slices(&cluster, "default", "db").await.pop() }).await;
     let manager = &slice.labels()["endpointslice.kubernetes.io/managed-by"];
     assert_eq!(manager, "endpointslicemirroring-controller.k8s.io");
     assert_eq!(slice.endpoints.unwrap()[0].addresses, ["203.0.113.7"]);
-    let skip = Patch::Merge(json!({ "metadata": { "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } } }));
+    let skip = Patch::Merge(
+        json!({ "metadata": { "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } } }),
+    );
     cluster.api::<Endpoints>().patch("db", &PatchParams::default(), &skip).await.unwrap();
     eventually("the mirrored slice is gone", || async {
         slices(&cluster, "default", "db").await.is_empty().then_some(())

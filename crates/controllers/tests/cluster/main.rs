@@ -1,5 +1,7 @@
 //! The controllers against the real API server and store, in process.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 mod endpoints;
 mod lifecycle;
 mod nodes;

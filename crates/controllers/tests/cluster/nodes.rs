@@ -19,7 +19,8 @@ async fn ready_endpoints(cluster: &Cluster) -> usize {
 
 fn state(node: &Node) -> (String, Vec<String>) {
     let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let ready = conditions.filter(|c| c.type_ == "Ready").map(|c| c.status.clone()).next().unwrap_or_default();
+    let ready =
+        conditions.filter(|c| c.type_ == "Ready").map(|c| c.status.clone()).next().unwrap_or_default();
     let taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
     (ready, taints.map(|t| format!("{}:{}", t.key, t.effect)).collect())
 }
@@ -95,7 +96,8 @@ async fn pods_of_a_node_that_is_gone_are_deleted() {
     cluster.set_status("a", running("10.244.0.5", true)).await;
     cluster.all::<Node>().delete("node1", &DeleteParams::default()).await.unwrap();
     let pods = cluster.api::<Pod>();
-    eventually("the pod is gone", || async { pods.get_opt("a").await.unwrap().is_none().then_some(()) }).await;
+    eventually("the pod is gone", || async { pods.get_opt("a").await.unwrap().is_none().then_some(()) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,6 +113,7 @@ async fn no_execute_taints_evict_what_does_not_tolerate_them() {
     cluster.create::<Pod>("default", pod("tolerant", json!({}), tolerant)).await;
     cluster.create::<Pod>("default", pod("plain", json!({}), plain)).await;
     let pods = cluster.api::<Pod>();
-    eventually("one is evicted", || async { pods.get_opt("plain").await.unwrap().is_none().then_some(()) }).await;
+    eventually("one is evicted", || async { pods.get_opt("plain").await.unwrap().is_none().then_some(()) })
+        .await;
     assert!(pods.get_opt("tolerant").await.unwrap().is_some());
 }

@@ -92,7 +92,8 @@ impl Cluster {
 
     /// A node that is ready and sends heartbeats when it is told to.
     pub(crate) async fn node(&self, name: &str, more: Value) {
-        let mut object = json!({ "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } } });
+        let mut object =
+            json!({ "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } } });
         merge(&mut object, &more);
         let object: Node = serde_json::from_value(object).unwrap();
         self.all::<Node>().create(&PostParams::default(), &object).await.unwrap();
@@ -105,9 +106,11 @@ impl Cluster {
     pub(crate) async fn heartbeat(&self, node: &str) {
         let api: Api<Lease> = self.api_in("kube-node-lease");
         let now = jiff::Timestamp::now();
-        let spec = json!({ "holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": format!("{now:.6}") });
+        let spec =
+            json!({ "holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": format!("{now:.6}") });
         if api.get_opt(node).await.unwrap().is_none() {
-            let lease = serde_json::from_value(json!({ "metadata": { "name": node }, "spec": spec })).unwrap();
+            let lease =
+                serde_json::from_value(json!({ "metadata": { "name": node }, "spec": spec })).unwrap();
             api.create(&PostParams::default(), &lease).await.unwrap();
         } else {
             let patch = Patch::Merge(json!({ "spec": spec }));
@@ -189,7 +192,10 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
 }
 
 /// Asks again until there is an answer.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask().await {

@@ -54,7 +54,9 @@ async fn rolled_out(cluster: &Cluster, name: &str, replicas: i32) -> Deployment 
 }
 
 fn template(image: &str) -> Patch<Value> {
-    Patch::Strategic(json!({ "spec": { "template": { "spec": { "containers": [{ "name": "c", "image": image }] } } } }))
+    Patch::Strategic(
+        json!({ "spec": { "template": { "spec": { "containers": [{ "name": "c", "image": image }] } } } }),
+    )
 }
 
 async fn pods(cluster: &Cluster, app: &str) -> Vec<Pod> {
@@ -65,7 +67,8 @@ async fn pods(cluster: &Cluster, app: &str) -> Vec<Pod> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_stays_within_its_bounds() {
     let cluster = with_nodes().await;
-    let strategy = json!({ "spec": { "strategy": { "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 1 } } } });
+    let strategy =
+        json!({ "spec": { "strategy": { "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 1 } } } });
     cluster.create::<Deployment>("default", deployment("web", 4, strategy)).await;
     let first = rolled_out(&cluster, "web", 4).await;
     assert_eq!(first.annotations()["deployment.kubernetes.io/revision"], "1");
@@ -92,8 +95,8 @@ async fn a_rollout_stays_within_its_bounds() {
     assert_eq!(third.annotations()["deployment.kubernetes.io/revision"], "3");
     let sets = cluster.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(sets.len(), 2);
-    let progressing = third.status.unwrap().conditions.unwrap().into_iter();
-    let progressing = progressing.filter(|c| c.type_.as_deref() == Some("Progressing")).next_back().unwrap();
+    let conditions = third.status.unwrap().conditions.unwrap();
+    let progressing = conditions.iter().find(|c| c.type_.as_deref() == Some("Progressing")).unwrap();
     assert_eq!(progressing.reason.as_deref(), Some("NewReplicaSetAvailable"));
 }
 
@@ -235,7 +238,8 @@ async fn a_replica_set_adopts_and_releases() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_fits_nowhere_says_why_and_is_placed_later() {
     let cluster = Cluster::start(config()).await;
-    let taint = json!({ "spec": { "taints": [{ "key": "dedicated", "value": "db", "effect": "NoSchedule" }] } });
+    let taint =
+        json!({ "spec": { "taints": [{ "key": "dedicated", "value": "db", "effect": "NoSchedule" }] } });
     cluster.node("node1", taint).await;
     cluster.node("node2", json!({})).await;
     let picky = json!({ "spec": { "nodeSelector": { "disk": "ssd" } } });
@@ -248,7 +252,8 @@ async fn a_pod_that_fits_nowhere_says_why_and_is_placed_later() {
         let conditions = status.conditions.unwrap_or_default();
         let found = conditions.into_iter().find(|c| c.type_ == "PodScheduled")?;
         assert_eq!(found.status, "False");
-        (found.message.as_deref() == Some(wanted) && found.reason.as_deref() == Some("Unschedulable")).then_some(())
+        (found.message.as_deref() == Some(wanted) && found.reason.as_deref() == Some("Unschedulable"))
+            .then_some(())
     })
     .await;
     let label = Patch::Merge(json!({ "metadata": { "labels": { "disk": "ssd" } } }));
