@@ -203,7 +203,8 @@ impl Settling<'_> {
     async fn any_port(&mut self, protocol: &str) -> Result<u16, Failure> {
         let range = self.server.config.node_port_range.clone();
         let first = u128::from(*range.start());
-        let port = |offset: u128| u16::try_from(first + offset).unwrap_or(*range.end());
+        let last = *range.end();
+        let port = |offset: u128| u16::try_from(first + offset).unwrap_or(last);
         let prefix = format!("{PORTS}{protocol}/");
         let taken = |key: String| {
             key.strip_prefix(&prefix)

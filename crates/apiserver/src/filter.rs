@@ -1,7 +1,7 @@
 //! Which objects of a kind a request is about: its place and its selectors, decided on the key and the side data of a
 //! record without reading the object.
 
-use svcd_api::selector::{FieldSelector, LabelSelector};
+use svcd_api::selector::{FieldSelector, LabelSelector, ParseError};
 use svcd_store::Record;
 
 use crate::errors::Failure;
@@ -27,14 +27,18 @@ pub(crate) struct Filter {
 impl Filter {
     pub(crate) fn new(target: &Target, options: &ListOptions) -> Result<Self, Failure> {
         let resource = &target.resource;
-        let labels: LabelSelector =
-            options.label_selector.parse().map_err(|why| unable(resource, options, &format!("{why}")))?;
-        let fields: FieldSelector =
-            options.field_selector.parse().map_err(|why| unable(resource, options, &format!("{why}")))?;
+        let labels: LabelSelector = options
+            .label_selector
+            .parse()
+            .map_err(|why: ParseError| Failure::bad_request(why.to_string()))?;
+        let fields: FieldSelector = options
+            .field_selector
+            .parse()
+            .map_err(|why: ParseError| Failure::bad_request(why.to_string()))?;
         let known = resource.kind.selectable_field_names();
         let is_known = |field: &str| field == NAME || field == NAMESPACE || known.contains(&field);
         if let Some(unknown) = fields.terms().iter().map(|t| t.field.as_str()).find(|f| !is_known(f)) {
-            return Err(unable(resource, options, &format!("field label not supported: {unknown}")));
+            return Err(Failure::bad_request(format!("field label not supported: {unknown}")));
         }
         let name = target.name.as_deref().or_else(|| fields.required(NAME)).map(str::to_owned);
         // The narrower the prefix, the fewer writes wake a watcher.
@@ -74,19 +78,4 @@ impl Filter {
         };
         self.labels.matches_with(|key| side.label(key)) && self.fields.matches(field)
     }
-}
-
-fn unable(resource: &Resource, options: &ListOptions, why: &str) -> Failure {
-    Failure::bad_request(format!(
-        "Unable to find \"{}, Resource={}\" that match label selector {:?}, field selector {:?}: {why}",
-        group_version(resource),
-        resource.info.plural,
-        options.label_selector,
-        options.field_selector,
-    ))
-}
-
-/// `/v1`, `apps/v1`: upstream writes the core group with its empty name.
-fn group_version(resource: &Resource) -> String {
-    format!("{}/{}", resource.info.group, resource.info.version)
 }

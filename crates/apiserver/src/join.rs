@@ -69,7 +69,7 @@ impl ApiServer {
             .map_err(|error| Failure::bad_request(format!("this is not a join request: {error}")))?;
         let name = request.node_name;
         if let Some(why) = NameRule::Subdomain.check(&name).first() {
-            let error = FieldError::invalid("nodeName", &Value::from(name.as_str()), why);
+            let error = FieldError::invalid("nodeName", &name, why);
             return Err(Failure::invalid("", "Node", &name, &[error]));
         }
         self.refuse_living(&name, Timestamp::now()).await?;

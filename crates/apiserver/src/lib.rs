@@ -28,6 +28,7 @@ mod metrics;
 mod namespaces;
 mod negotiate;
 mod openapi;
+mod openapi_v2;
 mod patch;
 mod query;
 mod read;

@@ -1,4 +1,4 @@
-//! OpenAPI v3: an index and one document for each group version. kubectl reads them to learn that the server validates
+//! OpenAPI v3 (and beside it v2): an index and one document for each group version. kubectl reads them to learn that the server validates
 //! fields itself: it looks for a PATCH of the object's kind with a `fieldValidation` parameter. Schemas are honest and
 //! short: objects of the kind whose fields this document does not list. The strategic merge patch is not announced,
 //! since its merge keys would stand in those fields: kubectl then uses the ones it was built with, which are ours too.
@@ -12,6 +12,7 @@ use svcd_api::kind::Subresource;
 
 use crate::document::Document;
 use crate::errors::Failure;
+use crate::openapi_v2;
 use crate::resources::{Resource, Resources};
 use crate::route::subresource_name;
 
@@ -19,6 +20,7 @@ use crate::route::subresource_name;
 pub(crate) struct OpenApi {
     index: Document,
     versions: BTreeMap<String, Document>,
+    v2: Document,
 }
 
 impl OpenApi {
@@ -38,11 +40,19 @@ impl OpenApi {
                 (root.clone(), json!({ "serverRelativeURL": url }))
             })
             .collect();
-        Self { index: Document::json(&json!({ "paths": paths })), versions }
+        Self {
+            index: Document::json(&json!({ "paths": paths })),
+            versions,
+            v2: openapi_v2::document(resources, version),
+        }
     }
 
     pub(crate) fn index(&self, headers: &HeaderMap) -> Response<Body> {
         self.index.answer(headers)
+    }
+
+    pub(crate) fn v2(&self, headers: &HeaderMap) -> Response<Body> {
+        self.v2.answer(headers)
     }
 
     pub(crate) fn version(&self, root: &str, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
@@ -71,7 +81,7 @@ fn document(group: &str, version: &str, root: &str, resources: &Resources, serve
 }
 
 /// Names as upstream's: `io.k8s.api.core.v1.Service`.
-fn schema_name(resource: &Resource) -> String {
+pub(crate) fn schema_name(resource: &Resource) -> String {
     let info = resource.info;
     let group =
         if info.group.is_empty() { "core" } else { info.group.split('.').next().unwrap_or(info.group) };

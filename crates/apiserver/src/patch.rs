@@ -116,10 +116,10 @@ impl ApiServer {
         let patched = patch.apply(Some(resource.kind), old)?;
         body::check_type(resource, &patched)?;
         let refuse = |why: String| {
-            let error = FieldError::invalid("patch", &patch.shown(&patched), why);
+            let error = FieldError::invalid("patch", patch.shown(&patched), why);
             Failure::invalid("", "", "", &[error])
         };
-        let decoded = resource.kind.decode(patched.clone()).map_err(|why| refuse(why))?;
+        let decoded = resource.kind.decode(patched.clone()).map_err(&refuse)?;
         let problems = body::problems(&decoded.unknown, duplicates);
         match validation {
             FieldValidation::Strict if !problems.is_empty() => {

@@ -97,24 +97,23 @@ impl ApiServer {
             start_after: start.after,
             limit: options.limit,
         };
-        let mut records = Vec::new();
+        let mut records: Vec<Arc<Record>> = Vec::new();
         loop {
             let page = self.store.list(request.clone()).await.map_err(|e| start.why.explain(e, &request))?;
-            let last = page.records.last().map(|r| r.key.to_string());
+            let end = page.records.last().map(|r| r.key.to_string());
             let room = if options.limit == 0 { usize::MAX } else { options.limit - records.len() };
             records.extend(page.records.into_iter().filter(|r| filter.matches(resource, r)).take(room));
             let full = options.limit > 0 && records.len() >= options.limit;
             if full || page.remaining == 0 {
-                // A full page goes on after its own last record: what the filter left out behind it costs nothing.
-                let after = if full { records.last().map(|r| r.key.to_string()) } else { last };
-                let next =
-                    after.filter(|_| page.remaining > 0 || (full && filter.selects() && page.remaining > 0));
-                let remaining = (!filter.selects() && page.remaining > 0).then_some(page.remaining);
+                // A full list goes on after its own last record, which need not be the page's.
+                let last = records.last().map(|r| r.key.to_string()).filter(|_| full);
+                let next = last.filter(|last| page.remaining > 0 || end.as_ref() != Some(last));
                 let token = next.map(|key| Token::new(Some(page.revision), &key, &filter.prefix).encode());
+                let remaining = Some(page.remaining).filter(|n| *n > 0 && !filter.selects());
                 return Ok(Found { records, revision: page.revision, token, remaining });
             }
             request.at = Some(page.revision);
-            request.start_after = last;
+            request.start_after = end;
         }
     }
 

@@ -75,6 +75,10 @@ impl Resources {
         Self { all, namespaces }
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.all.iter()
+    }
+
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         // A few dozen kinds at most: looking through them is faster than hashing three texts.
         self.all

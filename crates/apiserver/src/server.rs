@@ -143,6 +143,7 @@ impl ApiServer {
             Route::GroupVersion { group, version } => self.discovery.version(&group, &version, headers),
             Route::OpenApiIndex => Ok(self.openapi.index(headers)),
             Route::OpenApi(root) => self.openapi.version(&root, headers),
+            Route::OpenApiV2 => Ok(self.openapi.v2(headers)),
             Route::Cluster => Ok(self.cluster()),
             _ => Err(Failure::no_such_path()),
         }

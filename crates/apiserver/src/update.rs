@@ -91,7 +91,7 @@ fn require_version(resource: &Resource, object: &Value) -> Result<(), Failure> {
     if resource.info.unconditional_update || !(version.is_empty() || version == "0") {
         return Ok(());
     }
-    let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+    let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
     let name = metadata::text(object, "name");
     Err(Failure::invalid(resource.info.group, resource.info.kind, name, &[error]))
 }

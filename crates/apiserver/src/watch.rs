@@ -232,11 +232,10 @@ impl Session {
             self.write_frame(&mut out, change, &value);
             return Some(out.into());
         }
-        let slot = self.server.frames.get(event, change, || {
+        self.server.frames.get(event, change, || {
             let value = self.value(event, change)?;
             Some(whole_frame(change, &value))
-        });
-        slot
+        })
     }
 
     /// The state that is shown: the new one, the one it was deleted in, or, for an object that no longer matches, the

@@ -103,6 +103,16 @@ async fn openapi_says_that_patches_validate_fields() {
     }
 }
 
+/// What kubectl reads before it checks a file with a `List`.
+#[tokio::test]
+async fn openapi_v2_names_the_kinds_in_protobuf() {
+    let cluster = Cluster::new().await;
+    let reply = cluster.admin.get("/openapi/v2").await;
+    assert!(reply.headers[CONTENT_TYPE].to_str().unwrap().ends_with("+protobuf"));
+    let text = String::from_utf8_lossy(&reply.bytes);
+    assert!(text.contains(r#"[{"group":"apps","kind":"Deployment","version":"v1"}]"#));
+}
+
 #[tokio::test]
 async fn unknown_paths_do_not_look_like_missing_objects() {
     let cluster = Cluster::new().await;

@@ -3,8 +3,9 @@
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt as _, metadata_watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
@@ -69,8 +70,8 @@ async fn a_watcher_that_streams_its_list_follows() {
 #[tokio::test]
 async fn metadata_can_be_followed_alone() {
     let cluster = Cluster::new().await;
-    let api: Api<Service> = Api::default_namespaced(client(&cluster));
-    let mut objects = metadata_watcher(api, watcher::Config::default()).applied_objects().boxed();
+    let api: Api<PartialObjectMeta<Service>> = Api::default_namespaced(client(&cluster));
+    let mut objects = watcher(api, watcher::Config::default()).applied_objects().boxed();
     let first = tokio::spawn(async move { objects.try_next().await.unwrap().unwrap() });
     cluster.admin.post(crate::cluster::SERVICES, &crate::cluster::service("web")).await.expect(201);
     assert_eq!(tokio::time::timeout(PATIENCE, first).await.unwrap().unwrap().name_any(), "web");

@@ -1,12 +1,22 @@
 //! What clients see of the server, through its router and (`sockets`) through TLS, over the embedded store.
 
+#[cfg(test)]
 mod access;
+#[cfg(test)]
 mod claims;
+#[cfg(test)]
 mod cluster;
+#[cfg(test)]
 mod deletes;
+#[cfg(test)]
 mod discovery;
+#[cfg(test)]
 mod kube_rs;
+#[cfg(test)]
 mod reads;
+#[cfg(test)]
 mod sockets;
+#[cfg(test)]
 mod watches;
+#[cfg(test)]
 mod writes;
