@@ -23,13 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::health::{Health, Part};
+use crate::names::Names;
 use crate::network::Network;
 use crate::node_object::Facts;
 use crate::nodes::Nodes;
 use crate::own_node::{Keeper, OwnNode};
 use crate::services::{self, Directory};
 use crate::watch::changes;
-use crate::{Config, Error, address, lease, lock, names, pods, system};
+use crate::{Config, Error, address, lease, lock, pods, system};
 
 /// How long parts have to end after the order to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -216,7 +217,7 @@ impl Agent {
         let for_names = directory.clone();
         self.part("dns", async move {
             let Some(network) = wait_for_network(awaited, &stop).await else { return Ok(()) };
-            names::run(&config, network, for_names, health, stop).await
+            Names { config, network, directory: for_names, health }.run(stop).await
         });
         if self.config.run_pods {
             let (config, stop) = (Arc::clone(&self.config), self.stop.clone());

@@ -345,7 +345,7 @@ fn a_busy_health_port_is_an_error_before_anything_else() {
 fn a_busy_port_53_leaves_the_other_addresses() {
     in_namespace("agent-dns", |cluster| async move {
         assert!(output(&["ip", "address", "add", "169.254.25.10/32", "dev", "lo"]).await.is_empty());
-        let _taken = UdpSocket::bind("169.254.25.10:53").await.unwrap();
+        let taken = UdpSocket::bind("169.254.25.10:53").await.unwrap();
         let mut agent = cluster.start();
         cluster.give_range().await;
         agent.ready().await;
@@ -353,6 +353,10 @@ fn a_busy_port_53_leaves_the_other_addresses() {
         services.create(&PostParams::default(), &service()).await.unwrap();
         let address =
             eventually_async(DEADLINE, || resolve("10.96.0.10", "web.default.svc.cluster.local")).await;
+        assert_eq!(address, [10, 96, 7, 7]);
+        drop(taken);
+        let address =
+            eventually_async(DEADLINE, || resolve("169.254.25.10", "web.default.svc.cluster.local")).await;
         assert_eq!(address, [10, 96, 7, 7]);
         agent.stop().await;
     });
@@ -384,5 +388,24 @@ fn a_server_that_goes_away_and_comes_back() {
         assert!(!agent.task.is_finished());
         agent.stop().await;
         serving.stop().await;
+    });
+}
+
+#[test]
+fn without_the_virtual_address_of_the_dns_the_node_is_not_ready() {
+    in_namespace("agent-vip", |cluster| async move {
+        assert!(output(&["ip", "address", "add", "10.96.0.10/32", "dev", "lo"]).await.is_empty());
+        let taken = UdpSocket::bind("10.96.0.10:53").await.unwrap();
+        let mut agent = cluster.start();
+        cluster.give_range().await;
+        eventually_async(DEADLINE, || async {
+            let node = cluster.nodes().get("node1").await.map_err(|error| error.to_string())?;
+            let text = serde_json::to_string(&node.status).unwrap();
+            if text.contains("port 53 of 10.96.0.10 is taken") { Ok(()) } else { Err(text) }
+        })
+        .await;
+        drop(taken);
+        agent.ready().await;
+        agent.stop().await;
     });
 }
