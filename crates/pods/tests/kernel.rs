@@ -537,9 +537,12 @@ fn a_command_sees_its_pods_world() {
     on_node(|node| async move {
         let manager = node.agent().await;
         let script = "hostname; cat /etc/hosts /etc/resolv.conf; env; ip -4 -o addr show dev eth0; id -u; echo END; sleep 1000";
+        // In a user namespace there may be nobody but root.
+        let user =
+            if fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295") { 1000 } else { 0 };
         let mut spec = json!({"hostname": "box", "subdomain": "sub", "containers": [
             {"name": "c", "image": "svcd.io/host", "command": ["sh", "-c"], "args": [script], "workingDir": "/usr",
-             "securityContext": {"runAsUser": 1000}, "env": [
+             "securityContext": {"runAsUser": user}, "env": [
                 {"name": "WHO", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
                 {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
                 {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "color"}}},
@@ -561,7 +564,7 @@ fn a_command_sees_its_pods_world() {
             " F HOSTNAME=box\n",
             " F PWD=/usr\n",
             &format!("inet {address}/32"),
-            " F 1000\n",
+            &format!(" F {user}\n"),
         ] {
             assert!(log.contains(line), "{line:?} in {log}");
         }
@@ -617,18 +620,14 @@ fn what_cannot_run_says_why() {
 fn a_killed_shim_leaves_nothing_behind() {
     on_node(|node| async move {
         let manager = node.agent().await;
-        manager.apply(single("web", shell("echo pid $$$$; sleep 1000")));
+        let web = single("web", shell("echo pid $$$$; sleep 1000"));
+        manager.apply(web.clone());
         node.sink.ready("web").await;
-        let log = node.logged("web", "c", "pid ").await;
-        let container: i32 = log.trim().rsplit(' ').next().unwrap().parse().unwrap();
-        let shim = parent(container);
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
-        let status = node
-            .sink
-            .wait("web", "restarted", |status| status["containerStatuses"][0]["restartCount"] == 1)
-            .await;
-        let last = &status["containerStatuses"][0]["lastState"]["terminated"];
-        assert_eq!((&last["reason"], &last["exitCode"]), (&json!("ContainerStatusUnknown"), &json!(137)));
+        let container = logged_pid(&node).await;
+        drop(manager);
+        // No agent is needed for the container to go with it.
+        let shim = nix::unistd::Pid::from_raw(parent(container));
+        nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
         eventually_async(DEADLINE, || async {
             let state = fs::read_to_string(format!("/proc/{container}/stat")).unwrap_or_default();
             if state.is_empty() || state.contains(") Z ") {
@@ -638,7 +637,19 @@ fn a_killed_shim_leaves_nothing_behind() {
             }
         })
         .await;
+        let manager = node.agent().await;
+        manager.apply(web);
+        let again = |status: &Value| status["containerStatuses"][0]["restartCount"] == 1;
+        let status = node.sink.wait("web", "restarted", again).await;
+        let last = &status["containerStatuses"][0]["lastState"]["terminated"];
+        assert_eq!((&last["reason"], &last["exitCode"]), (&json!("ContainerStatusUnknown"), &json!(137)));
     });
+}
+
+/// The process number that a container has written.
+async fn logged_pid(node: &Node) -> i32 {
+    let log = node.logged("web", "c", "pid ").await;
+    log.trim().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 fn parent(pid: i32) -> i32 {
@@ -706,8 +717,7 @@ fn forgetting_kills_without_an_agent() {
         let manager = node.agent().await;
         manager.apply(single("web", shell("(setsid sleep 1001 &) ; echo pid $$$$; sleep 1000")));
         node.sink.ready("web").await;
-        let log = node.logged("web", "c", "pid ").await;
-        let container: i32 = log.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        let container = logged_pid(&node).await;
         drop(manager);
         let pods = node.pods();
         tokio::task::spawn_blocking(move || process::forget(&pods)).await.unwrap().unwrap();

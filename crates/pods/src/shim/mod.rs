@@ -3,6 +3,7 @@
 //!
 //! Runs as `<own binary> __pod-exec run SPEC`; while it lives it holds the write end of the container's `alive` FIFO
 //! open (its standard output), which is how any agent, also a later one, learns at once that it has ended.
+//! A container dies with its shim, so whoever kills one kills both (`become`, below).
 //! `__pod-exec exec SPEC` runs one more command beside a container. Must be called before any thread is started.
 
 mod log;
@@ -10,16 +11,22 @@ mod namespace;
 mod record;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc;
 
 use nix::errno::Errno;
+use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{Gid, Pid, Uid, getppid, setgid, setgroups, setsid, setuid};
+
+use crate::SHIM_COMMAND;
 
 pub(crate) use record::{Ended, ExecSpec, Program, RunSpec, Started, now_micros, read, start_time, write};
 
@@ -30,8 +37,9 @@ const CANNOT_START: i32 = 128;
 pub fn main(args: &[String]) -> ExitCode {
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run", spec] => run(Path::new(spec)),
+        ["become", shim] => become_program(shim),
         ["exec", spec] => exec(Path::new(spec)),
-        _ => Err(io::Error::other("usage: __pod-exec run|exec SPEC (the agent runs this, not people)")),
+        _ => Err(io::Error::other("this is for agents, which run it for each container of a pod")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,18 +55,21 @@ fn run(path: &Path) -> io::Result<()> {
     let spec: RunSpec = read(path)?;
     // Away from the agent's terminal and process group. Only a group leader cannot, and it is away already.
     let _ = setsid();
-    nix::sys::prctl::set_child_subreaper(true)?;
+    prctl::set_child_subreaper(true)?;
     let log = log::Log::open(&spec.log)?;
     let record = Directory(File::open(path.parent().unwrap_or_else(|| Path::new("/")))?);
     let started_at = now_micros();
-    let child = namespace::enter(&spec).and_then(|()| start(&spec.program));
+    let child = match namespace::enter(&spec) {
+        Ok(()) => start(&spec.program),
+        Err(error) => Err(error.to_string()),
+    };
     let ended = match child {
         Ok(child) => attend(child, &spec, log, &record, started_at)?,
-        Err(error) => Ended {
+        Err(message) => Ended {
             code: CANNOT_START,
             signal: None,
             reason: "StartError".to_owned(),
-            message: Some(failure(&spec.program, &error)),
+            message: Some(message),
             started_at,
             finished_at: now_micros(),
         },
@@ -79,36 +90,88 @@ impl Directory {
 fn failure(program: &Program, error: &io::Error) -> String {
     match program.argv.first() {
         Some(name) if error.kind() == io::ErrorKind::NotFound => {
-            format!("exec: \"{name}\": executable file not found in $PATH of the machine ({error})")
+            format!("exec: \"{name}\": executable file not found in $PATH of the node ({error})")
         }
         Some(name) => format!("exec: \"{name}\": {error}"),
         None => error.to_string(),
     }
 }
 
-fn start(program: &Program) -> io::Result<Child> {
-    let mut command = command(program)?;
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn()
+/// Starts the program by way of `become`. That gets it through a socket, and either becomes it, which closes the socket,
+/// or says through it why it cannot.
+fn start(program: &Program) -> Result<Child, String> {
+    let spawn = || -> io::Result<(Child, String)> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let child = Command::new("/proc/self/exe")
+            .args([SHIM_COMMAND, "become"])
+            .arg(std::process::id().to_string())
+            .process_group(0)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        ours.write_all(&serde_json::to_vec(program)?)?;
+        ours.shutdown(Shutdown::Write)?;
+        let mut error = String::new();
+        ours.read_to_string(&mut error)?;
+        Ok((child, error))
+    };
+    match spawn() {
+        Ok((child, error)) if error.is_empty() => Ok(child),
+        Ok((mut child, error)) => {
+            // It ends by itself, having nothing more to do.
+            let _ = child.wait();
+            Err(error)
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
+/// The program that is to run, on its way to being it: told to die with the shim, which only a process itself can ask for.
+fn become_program(shim: &str) -> io::Result<()> {
+    let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut text = Vec::new();
+    socket.read_to_end(&mut text)?;
+    let program: Program = serde_json::from_slice(&text)?;
+    let become_it = || {
+        let mut command = command(&program)?;
+        // After the change of user, which would clear it.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if getppid().to_string() != shim {
+            return Err(io::Error::other("the shim has gone"));
+        }
+        Err(command.stdin(Stdio::null()).exec())
+    };
+    become_it().inspect_err(|error| {
+        // A shim that does not listen any more is one that has gone.
+        let _ = socket.write_all(failure(&program, error).as_bytes());
+    })
+}
+
+/// The command, with this process already in its place and of its user.
 fn command(program: &Program) -> io::Result<Command> {
     let (name, arguments) = program
         .argv
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there is no command to run"))?;
-    let mut command = Command::new(name);
-    command.args(arguments).env_clear().envs(program.env.iter().map(|(name, value)| (name, value)));
-    command.current_dir(program.working_dir.as_deref().unwrap_or_else(|| Path::new("/")));
+    let dir = program.working_dir.as_deref().unwrap_or_else(|| Path::new("/"));
+    std::env::set_current_dir(dir)
+        .map_err(|error| io::Error::other(format!("cannot work in {}: {error}", dir.display())))?;
+    if program.user.is_some_and(|user| user != 0) {
+        // Root's groups are root's.
+        setgroups(&[])?;
+    }
     if let Some(group) = program.group {
-        command.gid(group);
+        setgid(Gid::from_raw(group))?;
     }
     if let Some(user) = program.user {
-        command.uid(user);
+        setuid(Uid::from_raw(user))?;
     }
     if program.no_new_privileges {
-        nix::sys::prctl::set_no_new_privs()?;
+        prctl::set_no_new_privs()?;
     }
+    let mut command = Command::new(name);
+    command.args(arguments).env_clear().envs(program.env.iter().map(|(name, value)| (name, value)));
     Ok(command)
 }
 
