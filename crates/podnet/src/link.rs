@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use nix::errno::Errno;
@@ -19,6 +20,8 @@ use crate::netlink::{self, Link};
 const VETH_PREFIX: &str = "veth";
 /// How the alias of our links begins.
 const ALIAS_PREFIX: &str = "svcd:";
+/// For the kernel to notice that a pair is up.
+const CARRIER: Duration = Duration::from_secs(2);
 /// The pod side.
 const POD_LINK: &str = "eth0";
 
@@ -74,7 +77,28 @@ pub(crate) async fn ensure_pair(handle: &Handle, pair: Pair<'_>) -> Result<()> {
         }
     };
     configure_host(handle, &host, pair).await?;
-    configure_pod(&inside, &pod, pair).await
+    configure_pod(&inside, &pod, pair).await?;
+    await_carrier(handle, &host.name, &inside).await
+}
+
+/// Waits until the pair passes packets, a millisecond or so: a first packet that is lost comes again only after a second.
+async fn await_carrier(handle: &Handle, host: &str, inside: &Handle) -> Result<()> {
+    let deadline = Instant::now() + CARRIER;
+    loop {
+        let outer = netlink::link(handle, host).await?;
+        let inner = netlink::link(inside, POD_LINK).await?;
+        let up = outer.is_some_and(|link| link.operational && link.forwarding)
+            && inner.is_some_and(|link| link.operational);
+        if up {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            // It will be, and the pod is better off with it than without.
+            tracing::warn!(link = host, "a pod's link is not up yet");
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 async fn remove_half(handle: &Handle, half: Option<Link>) -> Result<()> {

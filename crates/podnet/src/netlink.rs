@@ -10,7 +10,10 @@ use nix::errno::Errno;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    BridgePortState, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    State,
+};
 
 use crate::error::{Error, Result, code};
 use crate::netns;
@@ -25,6 +28,10 @@ pub(crate) struct Link {
     pub(crate) controller: Option<u32>,
     pub(crate) alias: Option<String>,
     pub(crate) is_bridge: bool,
+    /// Packets can be sent: the kernel gets there a little after a link is set up.
+    pub(crate) operational: bool,
+    /// It is a bridge's port that passes packets on.
+    pub(crate) forwarding: bool,
 }
 
 /// A connection to the kernel of the calling thread's namespace.
@@ -123,6 +130,11 @@ fn peer(attribute: &AddressAttribute) -> Option<Ipv4Addr> {
     }
 }
 
+fn forwards(info: &LinkInfo) -> bool {
+    let LinkInfo::PortData(InfoPortData::BridgePort(port)) = info else { return false };
+    port.contains(&InfoBridgePort::State(BridgePortState::Forwarding))
+}
+
 impl From<LinkMessage> for Link {
     fn from(message: LinkMessage) -> Self {
         let mut link = Self {
@@ -136,8 +148,10 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.controller = Some(index),
+                LinkAttribute::OperState(state) => link.operational = state == State::Up,
                 LinkAttribute::LinkInfo(infos) => {
                     link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                    link.forwarding = infos.iter().any(forwards);
                 }
                 _ => {}
             }

@@ -300,13 +300,14 @@ fn echo_answers_over_http_tcp_and_udp() {
                 "ports": [{"containerPort": 80}, {"containerPort": 5353, "protocol": "UDP"}]}),
         ));
         let status = node.sink.ready("web").await;
-        println!("echo: ready after {:?}", start.elapsed());
+        let ready = start.elapsed();
         assert_eq!(status["phase"], "Running");
         assert_eq!(status["containerStatuses"][0]["restartCount"], 0);
         assert_eq!(status["hostIP"], "192.168.56.21");
         // Ready means that it answers: the first try counts.
         let address = ip(&status);
         let answer = get(&address, 80, "/hello?a=b").await.unwrap();
+        println!("echo: ready after {ready:?}, answered after {:?}", start.elapsed());
         for line in [
             "pod: web",
             "namespace: default",
