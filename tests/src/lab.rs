@@ -128,7 +128,14 @@ impl Lab {
     pub fn echo(&self, namespace: &str, name: &str, replicas: usize) {
         let replicas = format!("--replicas={replicas}");
         self.kubectl(&[
-            "create", "deployment", name, "-n", namespace, "--image=svcd.io/echo", "--port=8080", &replicas,
+            "create",
+            "deployment",
+            name,
+            "-n",
+            namespace,
+            "--image=svcd.io/echo",
+            "--port=8080",
+            &replicas,
         ])
         .ok();
         self.rolled_out(namespace, name);
@@ -163,7 +170,10 @@ impl Lab {
         self.kubectl_with(&manifest.to_string(), &["create", "-n", namespace]).ok();
         let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
         let code = eventually("a command in a pod", || {
-            text(&code).trim().parse().map_err(|_| self.kubectl(&["get", "pod", &name, "-n", namespace, "-o", "wide"]).out)
+            text(&code)
+                .trim()
+                .parse()
+                .map_err(|_| self.kubectl(&["get", "pod", &name, "-n", namespace, "-o", "wide"]).out)
         });
         Done { code, out: text(&out), err: text(&err) }
     }

@@ -149,11 +149,14 @@ impl Settling<'_> {
             self.kept.insert(key);
             return Ok(address);
         } else if !self.server.config.service_cidrs.iter().any(|range| usable(range).contains(&address)) {
-            "the provided network does not match the current range"
+            // Upstream's words, and the range, which upstream leaves to be guessed.
+            let ranges: Vec<String> =
+                self.server.config.service_cidrs.iter().map(ToString::to_string).collect();
+            format!("the provided network does not match the current range {}", ranges.join(","))
         } else if self.take(key).await? {
             return Ok(address);
         } else {
-            "provided IP is already allocated"
+            "provided IP is already allocated".to_owned()
         };
         // Upstream speaks of the list, not of its element.
         let list = field.split('[').next().unwrap_or(field);

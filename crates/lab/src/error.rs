@@ -54,7 +54,9 @@ impl Error {
             Self::NoSuchNode { known, .. } => format!("its nodes are: {known}"),
             Self::Missing { package, .. } => format!("install it: apt-get install {package}"),
             Self::File { .. } => "look at the directory's owner, its rights and the free space".into(),
-            Self::Kernel { .. } | Self::Namespace { .. } => "run as root; without root, the machine must allow user namespaces".into(),
+            Self::Kernel { .. } | Self::Namespace { .. } => {
+                "run as root; without root, the machine must allow user namespaces".into()
+            }
             Self::NodeEnded { log, .. } | Self::NotReady { log, .. } => {
                 format!("read {}, then clean up with `svcd lab down`", log.display())
             }

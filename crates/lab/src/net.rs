@@ -1,6 +1,6 @@
 //! The lab's network: a bridge on the machine, and for each node a network namespace with an `eth0` on that bridge.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
@@ -9,8 +9,8 @@ use ipnet::Ipv4Net;
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
-use svcd_podnet::netns;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use svcd_podnet::netns;
 
 use crate::error::{Error, OnFile};
 use crate::plan::{Layout, Node, Plan, free_subnet, overlaps};
@@ -85,10 +85,7 @@ pub(crate) async fn create(plan: &Plan, layout: &Layout) -> Result<(), Error> {
 /// When something that is there cannot be removed.
 pub(crate) async fn remove(layout: &Layout) -> Result<(), Error> {
     let handle = connect()?;
-    let namespaces = layout.root().join("netns");
-    for entry in fs::read_dir(&namespaces).into_iter().flatten().flatten() {
-        netns::delete(&entry.path()).map_err(|source| Error::Namespace { source })?;
-    }
+    netns::delete_all(&layout.root().join("netns")).map_err(|source| Error::Namespace { source })?;
     // The veths of namespaces that a process still holds would stay: remove the near ends by name.
     let mut links = handle.link().get().execute();
     let mut ours = Vec::new();

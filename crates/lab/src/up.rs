@@ -82,11 +82,12 @@ async fn start(layout: &Layout, plan: &Plan) -> Result<String, Error> {
         workers.push(worker);
     }
     state.save(layout)?;
-    let client = demo::client(layout).await?;
-    let address = demo::create(&client).await?;
     for worker in workers {
         worker.wait_ready().await?;
     }
+    // Not before all nodes are there: the pods are to be spread over them.
+    let client = demo::client(layout).await?;
+    let address = demo::create(&client).await?;
     if !plan.workers().is_empty() && !demo::wait_ready(&client, PATIENCE).await? {
         let (node, log) = ("the demo".to_owned(), layout.log("control-plane"));
         return Err(Error::NotReady { node, seconds: PATIENCE.as_secs(), log });

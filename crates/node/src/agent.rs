@@ -158,7 +158,9 @@ impl Agent {
     fn start_parts(&mut self, proxy: ProxyHandle, on_ready: impl FnOnce() + Send + 'static) {
         let nodes = Nodes::new(self.config.node_name.clone());
         let mut own = nodes.own();
+        let readiness = self.config.readiness.clone();
         self.endless("readiness", async move {
+            readiness.ready().await;
             if own.wait_for(OwnNode::is_ready).await.is_ok() {
                 on_ready();
             }

@@ -29,6 +29,9 @@ impl Part {
     }
 }
 
+/// What a part says before it has said anything.
+const STARTING: &str = "starting";
+
 /// What each part says of itself: `Err` with the reason while it does not work.
 pub(crate) type States = BTreeMap<Part, Result<(), String>>;
 
@@ -42,7 +45,7 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(parts: &[Part], readiness: &Readiness) -> Self {
-        let states = parts.iter().map(|part| (*part, Err("starting".to_owned()))).collect();
+        let states = parts.iter().map(|part| (*part, Err(STARTING.to_owned()))).collect();
         let guards = parts.iter().map(|part| (*part, readiness.guard(part.name()))).collect();
         Self { states: Arc::new(watch::Sender::new(states)), guards: Arc::new(Mutex::new(guards)) }
     }
@@ -77,6 +80,14 @@ pub(crate) fn problem(states: &States) -> Option<String> {
         .filter_map(|(part, state)| Some(format!("{}: {}", part.name(), state.as_ref().err()?)))
         .collect();
     (!problems.is_empty()).then(|| problems.join("; "))
+}
+
+/// Whether nothing is known to be broken: every part works or has not spoken yet.
+pub(crate) fn is_starting(states: &States) -> bool {
+    states.values().all(|state| match state {
+        Ok(()) => true,
+        Err(reason) => reason == STARTING,
+    })
 }
 
 #[cfg(test)]

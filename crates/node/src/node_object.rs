@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
 
 use crate::Role;
-use crate::health::{States, problem};
+use crate::health::{States, is_starting, problem};
 use crate::system::{Capacity, Pressure};
 
 const MAX_PODS: u32 = 110;
@@ -133,6 +133,9 @@ pub(crate) fn status_patch(
     let actual = actual.unwrap_or(&nothing);
     let mut wanted = facts.status(states, pressure);
     let before = actual.conditions.as_deref().unwrap_or_default();
+    if is_starting(states) {
+        stay_ready(wanted.conditions.as_deref_mut().unwrap_or_default(), before);
+    }
     let mut changed = wanted.addresses != actual.addresses
         || wanted.capacity != actual.capacity
         || wanted.allocatable != actual.allocatable
@@ -149,6 +152,16 @@ pub(crate) fn status_patch(
     let all: Vec<NodeCondition> = foreign.cloned().chain(ours.iter().cloned()).collect();
     wanted.conditions = Some(all);
     Some(json!({ "status": wanted }))
+}
+
+/// An agent that was ready and starts again has left rules, links and pods in place: the node is as ready as it was, until a
+/// part says otherwise. Saying NotReady meanwhile would take its pods out of every Service.
+fn stay_ready(conditions: &mut [NodeCondition], before: &[NodeCondition]) {
+    let was_ready = before.iter().find(|old| old.type_ == "Ready" && old.status == "True");
+    let slot = conditions.iter_mut().find(|condition| condition.type_ == "Ready");
+    if let (Some(old), Some(slot)) = (was_ready, slot) {
+        *slot = old.clone();
+    }
 }
 
 /// Gives a condition its times, and says whether it differs from what the server has. One that does not keeps its times, so that
@@ -253,6 +266,18 @@ mod tests {
         );
         assert_eq!(condition(&ready, "Ready").last_transition_time, Some(Time(at(9))));
         assert_eq!(condition(&ready, "DiskPressure").last_transition_time, Some(Time(at(1))));
+    }
+
+    #[test]
+    fn a_restart_is_no_reason_to_be_not_ready_but_a_broken_part_is() {
+        let ready =
+            patched(status_patch(&facts(), &states(Ok(())), Pressure::default(), None, at(1)).unwrap());
+        let starting = states(Err("starting"));
+        assert_eq!(status_patch(&facts(), &starting, Pressure::default(), Some(&ready), at(5)), None);
+        let broken = states(Err("port 53 is busy"));
+        let status =
+            patched(status_patch(&facts(), &broken, Pressure::default(), Some(&ready), at(5)).unwrap());
+        assert_eq!(condition(&status, "Ready").status, "False");
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
 
-use nix::mount::{MntFlags, umount2};
+
 use rtnetlink::Handle;
 
 use crate::error::{Error, Result};
@@ -24,7 +23,7 @@ pub async fn cleanup(config: &Config) -> Result<()> {
         route::sync(&handle, &Routes::new()).await,
         local::remove_all(&handle, &config.local_dir()).await,
         blocking(firewall::remove).await,
-        remove_namespaces(&config.netns_dir()),
+        netns::delete_all(&config.netns_dir()),
     ];
     steps.into_iter().collect::<Result<()>>()?;
     for dir in [config.addresses_dir(), config.local_dir(), config.netns_dir()] {
@@ -44,19 +43,4 @@ async fn remove_links(handle: &Handle, bridge: &str) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn remove_namespaces(dir: &Path) -> Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(Error::io("list", dir))?,
-    };
-    for entry in entries {
-        netns::delete(&entry.map_err(Error::io("list", dir))?.path())?;
-    }
-    match umount2(dir, MntFlags::MNT_DETACH) {
-        // EINVAL: it is no mount point.
-        Ok(()) | Err(nix::errno::Errno::EINVAL) => Ok(()),
-        Err(error) => Err(Error::errno("unmount", dir)(error)),
-    }
 }

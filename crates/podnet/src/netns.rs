@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
@@ -59,6 +60,25 @@ pub fn delete(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
+    }
+}
+
+/// Lets go of every namespace in a directory, and of the directory's own mount. Nothing there is fine.
+///
+/// # Errors
+/// When a mount cannot be removed.
+pub fn delete_all(dir: &Path) -> Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("list", dir))?,
+    };
+    for entry in entries {
+        delete(&entry.map_err(Error::io("list", dir))?.path())?;
+    }
+    match umount2(dir, MntFlags::MNT_DETACH) {
+        // EINVAL: it is no mount point.
+        Ok(()) | Err(Errno::EINVAL) => Ok(()),
+        Err(error) => Err(Error::errno("unmount", dir)(error)),
     }
 }
 

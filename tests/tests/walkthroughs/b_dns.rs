@@ -11,7 +11,10 @@ fn b1_a_pods_resolv_conf() {
     let text = lab.in_pod(&ns, "cat /etc/resolv.conf").ok();
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines.contains(&"nameserver 10.96.0.10"), "{text}");
-    assert!(lines.iter().any(|l| l.starts_with("search b1.svc.cluster.local svc.cluster.local cluster.local")), "{text}");
+    assert!(
+        lines.iter().any(|l| l.starts_with("search b1.svc.cluster.local svc.cluster.local cluster.local")),
+        "{text}"
+    );
     assert!(lines.contains(&"options ndots:5"), "{text}");
 }
 
@@ -34,7 +37,10 @@ fn b7_names_that_do_not_exist_are_denied_at_once_with_an_soa() {
     assert!(answer.contains("status: NXDOMAIN"), "{answer}");
     assert!(answer.contains("SOA") && answer.contains("ns.dns.cluster.local."), "{answer}");
     let nodata = lab.on("node1", "dig AAAA kubernetes.default.svc.cluster.local @10.96.0.10").ok();
-    assert!(nodata.contains("status: NOERROR") && nodata.contains("ANSWER: 0") && nodata.contains("SOA"), "{nodata}");
+    assert!(
+        nodata.contains("status: NOERROR") && nodata.contains("ANSWER: 0") && nodata.contains("SOA"),
+        "{nodata}"
+    );
 }
 
 #[test]

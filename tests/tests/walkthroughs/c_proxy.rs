@@ -10,12 +10,29 @@ fn c1_the_rules_have_the_names_that_people_know() {
     let ns = lab.namespace("c1");
     lab.echo(&ns, "web", 2);
     lab.apply(&ns, &plain_service("web"));
-    lab.kubectl(&["expose", "deployment", "web", "-n", &ns, "--name=on-nodes", "--type=NodePort", "--port=8080"]).ok();
+    lab.kubectl(&[
+        "expose",
+        "deployment",
+        "web",
+        "-n",
+        &ns,
+        "--name=on-nodes",
+        "--type=NodePort",
+        "--port=8080",
+    ])
+    .ok();
     for node in NODES {
         eventually("the rules", || {
             let rules = lab.on(node, "iptables -t nat -S").ok();
-            let wanted =
-                ["-A KUBE-SERVICES", "c1/web", "c1/on-nodes", "KUBE-SVC-", "KUBE-SEP-", "-A KUBE-NODEPORTS", "-A KUBE-MARK-MASQ"];
+            let wanted = [
+                "-A KUBE-SERVICES",
+                "c1/web",
+                "c1/on-nodes",
+                "KUBE-SVC-",
+                "KUBE-SEP-",
+                "-A KUBE-NODEPORTS",
+                "-A KUBE-MARK-MASQ",
+            ];
             match wanted.iter().find(|w| !rules.contains(**w)) {
                 None => Ok(()),
                 Some(missing) => Err(format!("{missing} is not in the rules of {node}:\n{rules}")),

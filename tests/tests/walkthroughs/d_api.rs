@@ -12,18 +12,25 @@ fn d1_create_apply_replace_patch_delete() {
     let one = plain_service("one");
     assert_eq!(lab.kubectl_with(&one, &["create", "-n", &ns]).ok(), "service/one created\n");
     let again = lab.kubectl_with(&one, &["create", "-n", &ns]).failed();
-    assert!(again.contains("(AlreadyExists)") && again.contains("services \"one\" already exists"), "{again}");
+    assert!(
+        again.contains("(AlreadyExists)") && again.contains("services \"one\" already exists"),
+        "{again}"
+    );
 
-    let two = service("two", "{ selector: { app: two }, ports: [{ name: a, port: 80 }, { name: b, port: 81 }] }");
+    let two =
+        service("two", "{ selector: { app: two }, ports: [{ name: a, port: 80 }, { name: b, port: 81 }] }");
     assert_eq!(lab.kubectl_with(&two, &["apply", "-n", &ns]).ok(), "service/two created\n");
     assert_eq!(lab.kubectl_with(&two, &["apply", "-n", &ns]).ok(), "service/two unchanged\n");
     let less = service("two", "{ selector: { app: two }, ports: [{ name: b, port: 82 }] }");
     assert_eq!(lab.kubectl_with(&less, &["apply", "-n", &ns]).ok(), "service/two configured\n");
     assert_eq!(lab.get(&ns, "svc two", "{.spec.ports[*].port}"), "82");
 
-    let replaced = lab.kubectl(&["get", "svc", "two", "-n", &ns, "-o", "json"]).ok().replace("\"port\": 82", "\"port\": 83");
-    assert_eq!(lab.kubectl_with(&replaced, &["replace", "-n", &ns]).ok(), "service/two replaced\n");
-    let stale = lab.kubectl_with(&replaced.replace("83", "84"), &["replace", "-n", &ns]).failed();
+    let mut object: Value =
+        serde_json::from_str(&lab.kubectl(&["get", "svc", "two", "-n", &ns, "-o", "json"]).ok()).unwrap();
+    object["spec"]["ports"][0]["port"] = 83.into();
+    assert_eq!(lab.kubectl_with(&object.to_string(), &["replace", "-n", &ns]).ok(), "service/two replaced\n");
+    object["spec"]["ports"][0]["port"] = 84.into();
+    let stale = lab.kubectl_with(&object.to_string(), &["replace", "-n", &ns]).failed();
     assert!(stale.contains("the object has been modified"), "{stale}");
 
     for (kind, patch) in [
@@ -46,7 +53,8 @@ fn d1_folders_lists_and_json_work_too() {
     let ns = lab.namespace("d1-folder");
     let folder = lab.scratch().join("d1");
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("a.yaml"), format!("{}---\n{}", plain_service("a"), plain_service("b"))).unwrap();
+    std::fs::write(folder.join("a.yaml"), format!("{}---\n{}", plain_service("a"), plain_service("b")))
+        .unwrap();
     let map = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "v"}});
     std::fs::write(folder.join("c.json"), map.to_string()).unwrap();
     let path = folder.to_str().unwrap();
@@ -64,9 +72,13 @@ fn d2_get_in_all_its_forms() {
     lab.echo(&ns, "web", 2);
     lab.apply(&ns, &plain_service("web"));
     let get = |rest: &[&str]| lab.kubectl(&[&["get", "-n", &ns], rest].concat()).ok();
-    let heading = |text: &str| text.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    let heading =
+        |text: &str| text.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(heading(&get(&["svc"])), "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE");
-    assert_eq!(heading(&get(&["svc", "-o", "wide"])), "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR");
+    assert_eq!(
+        heading(&get(&["svc", "-o", "wide"])),
+        "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR"
+    );
     assert_eq!(heading(&get(&["pods"])), "NAME READY STATUS RESTARTS AGE");
     assert_eq!(
         heading(&get(&["pods", "-o", "wide"])),
@@ -132,7 +144,11 @@ fn d6_deployments_scale_roll_and_spread() {
     for count in ["5", "2"] {
         lab.kubectl(&["scale", "deployment", "web", "-n", &ns, &format!("--replicas={count}")]).ok();
         eventually("scaled", || {
-            let pods = lab.get(&ns, "pods -l app=web", "{.items[*].metadata.name}").split_whitespace().count().to_string();
+            let pods = lab
+                .get(&ns, "pods -l app=web", "{.items[*].metadata.name}")
+                .split_whitespace()
+                .count()
+                .to_string();
             let ready = lab.get(&ns, "deployment web", "{.status.readyReplicas}");
             if pods == count && ready == count { Ok(()) } else { Err(format!("{pods} pods, {ready} ready")) }
         });
@@ -151,7 +167,9 @@ fn d6_deployments_scale_roll_and_spread() {
 fn d6_a_replica_set_with_match_expressions() {
     let lab = Lab::shared();
     let ns = lab.namespace("d6-rs");
-    lab.apply(&ns, r"
+    lab.apply(
+        &ns,
+        r"
 apiVersion: apps/v1
 kind: ReplicaSet
 metadata: { name: rs }
@@ -161,7 +179,8 @@ spec:
   template:
     metadata: { labels: { tier: front } }
     spec: { containers: [{ name: c, image: svcd.io/echo }] }
-");
+",
+    );
     eventually("two ready", || {
         let ready = lab.get(&ns, "rs rs", "{.status.readyReplicas}");
         if ready == "2" { Ok(()) } else { Err(ready) }
@@ -181,9 +200,15 @@ fn d9_a_node_whose_agent_stops_is_not_ready_and_its_pods_leave() {
     lab.echo("default", "web", 2);
     lab.apply("default", &plain_service("web"));
     let wide = lab.kubectl(&["get", "nodes", "-o", "wide", "--no-headers"]).ok();
-    for (name, address) in [("control-plane", "192.168.56.11"), ("node1", "192.168.56.21"), ("node2", "192.168.56.22")] {
-        let line = wide.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} is not in\n{wide}"));
-        assert!(line.contains(" Ready ") && line.contains(address) && line.contains("v1.37.0+svcd"), "{line}");
+    for (name, address) in
+        [("control-plane", "192.168.56.11"), ("node1", "192.168.56.21"), ("node2", "192.168.56.22")]
+    {
+        let line =
+            wide.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} is not in\n{wide}"));
+        assert!(
+            line.contains(" Ready ") && line.contains(address) && line.contains("v1.37.0+svcd"),
+            "{line}"
+        );
     }
     let status = lab.svcd(&["lab", "status"]).ok();
     let line = status.lines().find(|l| l.starts_with("node2")).unwrap().to_owned();
@@ -194,7 +219,8 @@ fn d9_a_node_whose_agent_stops_is_not_ready_and_its_pods_leave() {
     });
     eventually("its pod is no longer ready", || {
         let slices = "endpointslices -l kubernetes.io/service-name=web";
-        let ready = lab.get("default", slices, "{.items[*].endpoints[?(@.nodeName=='node2')].conditions.ready}");
+        let ready =
+            lab.get("default", slices, "{.items[*].endpoints[?(@.nodeName=='node2')].conditions.ready}");
         if ready.contains("true") { Err(ready) } else { Ok(()) }
     });
 }

@@ -6,7 +6,12 @@ use svcd_tests::{Lab, eventually};
 fn e1_one_command_gives_a_cluster_with_something_to_look_at() {
     let lab = Lab::without_cluster();
     let said = lab.svcd(&["lab", "up"]).ok();
-    for wanted in ["control-plane   192.168.56.11", "node3           192.168.56.23", "export KUBECONFIG=", "kubectl get nodes"] {
+    for wanted in [
+        "control-plane   192.168.56.11",
+        "node3           192.168.56.23",
+        "export KUBECONFIG=",
+        "kubectl get nodes",
+    ] {
         assert!(said.contains(wanted), "{wanted:?} is not in\n{said}");
     }
     let ready = lab.kubectl(&["get", "nodes", "--no-headers"]).ok();
@@ -66,14 +71,20 @@ fn e2_a_server_prints_a_kubeconfig_and_the_join_command() {
     );
     let _server = lab.machine().spawn(std::process::Command::new("sh").args(["-c", &script]));
     let kubeconfig = data.join("admin.kubeconfig");
-    let kubectl = |words: &[&str]| lab.run("kubectl", &[&["--kubeconfig", kubeconfig.to_str().unwrap()], words].concat());
+    let kubectl = |words: &[&str]| {
+        lab.run("kubectl", &[&["--kubeconfig", kubeconfig.to_str().unwrap()], words].concat())
+    };
     eventually("ready", || {
         let done = kubectl(&["get", "--raw", "/readyz"]);
         if done.out == "ok" { Ok(()) } else { Err(done.err) }
     });
     let said = eventually("the join line", || {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
-        if said.contains("svcd agent --join https://127.0.0.1:6443 --token svcd1.") { Ok(said) } else { Err(said) }
+        if said.contains("svcd agent --join https://127.0.0.1:6443 --token svcd1.") {
+            Ok(said)
+        } else {
+            Err(said)
+        }
     });
     assert!(said.contains(kubeconfig.to_str().unwrap()), "{said}");
     use std::os::unix::fs::PermissionsExt;
@@ -84,7 +95,8 @@ fn e2_a_server_prints_a_kubeconfig_and_the_join_command() {
 #[test]
 fn e3_a_bad_join_gives_one_clear_line() {
     let lab = Lab::up(1);
-    let token = std::fs::read_to_string(lab.dir().join("control-plane/join-token")).unwrap().trim().to_owned();
+    let token =
+        std::fs::read_to_string(lab.dir().join("control-plane/join-token")).unwrap().trim().to_owned();
     let data = lab.scratch().join("joiner");
     let join = |server: &str, token: &str, name: &str| {
         let script = format!(
@@ -94,7 +106,8 @@ fn e3_a_bad_join_gives_one_clear_line() {
         );
         let done = lab.on("node1", &script);
         assert_eq!(done.code, 1, "{}{}", done.out, done.err);
-        let said: Vec<String> = done.err.lines().filter(|l| l.starts_with("svcd: ")).map(str::to_owned).collect();
+        let said: Vec<String> =
+            done.err.lines().filter(|l| l.starts_with("svcd: ")).map(str::to_owned).collect();
         assert_eq!(said.len(), 1, "{}", done.err);
         assert!(!data.join("agent/credentials.json").exists(), "nothing is half-done");
         said[0].clone()
@@ -107,8 +120,20 @@ fn e3_a_bad_join_gives_one_clear_line() {
     let other_ca = format!("{}.{}.{}.{}", parts[0], "A".repeat(parts[1].len()), parts[2], parts[3]);
     assert!(join(url, &other_ca, "new").contains("CA"), "another cluster's token");
     assert!(join(url, &token, "control-plane").contains("control-plane"), "a taken name");
-    assert!(join("https://192.168.56.99:6443", &token, "new").contains("192.168.56.99"), "an unreachable server");
-    lab.on("control-plane", &format!("{} token revoke {} --data-dir {}", svcd_tests::binary().display(), parts[2], lab.dir().join("control-plane").display())).ok();
+    assert!(
+        join("https://192.168.56.99:6443", &token, "new").contains("192.168.56.99"),
+        "an unreachable server"
+    );
+    lab.on(
+        "control-plane",
+        &format!(
+            "{} token revoke {} --data-dir {}",
+            svcd_tests::binary().display(),
+            parts[2],
+            lab.dir().join("control-plane").display()
+        ),
+    )
+    .ok();
     assert!(join(url, &token, "new").contains("token"), "a revoked token");
 }
 
@@ -117,7 +142,8 @@ fn e3_tokens_are_created_listed_and_revoked() {
     let lab = Lab::up(0);
     let data = lab.dir().join("control-plane");
     let data = data.to_str().unwrap();
-    let line = lab.svcd(&["token", "create", "--data-dir", data, "--ttl", "1", "--description", "for a test"]).ok();
+    let line =
+        lab.svcd(&["token", "create", "--data-dir", data, "--ttl", "1", "--description", "for a test"]).ok();
     let token = line.split_whitespace().last().unwrap().to_owned();
     assert!(line.starts_with("svcd agent --join https://192.168.56.11:6443 --token svcd1."), "{line}");
     let id = token.split('.').nth(2).unwrap();

@@ -20,7 +20,12 @@ pub(crate) fn pod_of(answer: &str) -> Option<String> {
 }
 
 /// The pods that answer a URL when it is asked `times` times from a node.
-pub(crate) fn pods_behind(lab: &Lab, node: &str, url: &str, times: usize) -> Result<BTreeSet<String>, String> {
+pub(crate) fn pods_behind(
+    lab: &Lab,
+    node: &str,
+    url: &str,
+    times: usize,
+) -> Result<BTreeSet<String>, String> {
     let script = format!("for i in $(seq {times}); do curl -sS -m 2 {url} || exit 1; echo; done");
     let done = lab.on(node, &script);
     if done.code != 0 {

@@ -93,10 +93,10 @@ async fn what_cannot_be_had_is_refused_as_upstream_says_it() {
     fixed["spec"]["clusterIP"] = "10.96.0.77".into();
     cluster.admin.post(SERVICES, &fixed).await.expect(201);
     for (address, why) in [
-        ("10.97.0.1", "the provided network does not match the current range"),
+        ("10.97.0.1", "the provided network does not match the current range 10.96.0.0/24"),
         ("10.96.0.77", "provided IP is already allocated"),
-        ("10.96.0.0", "the provided network does not match the current range"),
-        ("10.96.0.255", "the provided network does not match the current range"),
+        ("10.96.0.0", "the provided network does not match the current range 10.96.0.0/24"),
+        ("10.96.0.255", "the provided network does not match the current range 10.96.0.0/24"),
     ] {
         let mut object = service("b1");
         object["spec"]["clusterIP"] = address.into();
