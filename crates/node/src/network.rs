@@ -44,15 +44,19 @@ impl Network {
     /// Waits for the range that the controllers give this node.
     async fn range(&mut self) -> Option<Ipv4Net> {
         loop {
-            let text = self.own.borrow_and_update().pod_range().map(str::to_owned);
-            let problem = match text {
-                None => "waiting for a pod range (spec.podCIDR) from the control plane".to_owned(),
+            let own = self.own.borrow_and_update().clone();
+            let problem = match own.pod_range() {
+                // Nothing is wrong before the server has been asked.
+                None if matches!(own, OwnNode::Unknown) => None,
+                None => Some("waiting for a pod range (spec.podCIDR) from the control plane".to_owned()),
                 Some(text) => match text.parse() {
                     Ok(range) => return Some(range),
-                    Err(_) => format!("its range {text:?} is not IPv4"),
+                    Err(_) => Some(format!("its range {text:?} is not IPv4")),
                 },
             };
-            self.health.set(Part::PodNetwork, Err(problem));
+            if let Some(problem) = problem {
+                self.health.set(Part::PodNetwork, Err(problem));
+            }
             self.own.changed().await.ok()?;
         }
     }
