@@ -17,7 +17,8 @@ const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 fn rules(subnet: &Ipv4Net) -> [(&'static str, &'static str, String); 3] {
     let comment = "-m comment --comment svcd-lab";
     [
-        ("nat", "POSTROUTING", format!("-s {subnet} ! -d {subnet} {comment} -j MASQUERADE")),
+        // By the way out, not by destination: with br_netfilter, frames between nodes pass here too, to pods' addresses.
+        ("nat", "POSTROUTING", format!("-s {subnet} ! -o {BRIDGE} {comment} -j MASQUERADE")),
         ("filter", "FORWARD", format!("-i {BRIDGE} {comment} -j ACCEPT")),
         ("filter", "FORWARD", format!("-o {BRIDGE} {comment} -j ACCEPT")),
     ]
