@@ -11,7 +11,8 @@ use crate::failure::Failure;
 pub(crate) fn advertised(given: Option<IpAddr>, listen: SocketAddr) -> Result<SocketAddr, Failure> {
     let listened = Some(listen.ip()).filter(|ip| !ip.is_unspecified());
     let found = given.or(listened).or_else(of_default_route).or_else(first_interface);
-    let none = || Failure::new("this machine has no address but loopback", "give one with --advertise-address");
+    let none =
+        || Failure::new("this machine has no address but loopback", "give one with --advertise-address");
     Ok(SocketAddr::new(found.ok_or_else(none)?, listen.port()))
 }
 

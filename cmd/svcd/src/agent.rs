@@ -67,13 +67,16 @@ pub(crate) struct Start {
 
 impl Start {
     fn worker(self, args: &NodeArgs) -> Result<Config, Failure> {
-        let self_exe = std::env::current_exe()
-            .map_err(|error| Failure::new(format!("cannot find this program's own file: {error}"), "start it by its path"))?;
+        let self_exe = std::env::current_exe().map_err(|error| {
+            Failure::new(format!("cannot find this program's own file: {error}"), "start it by its path")
+        })?;
         let mut config = Config::new(self.node_name, self.server, self.data_dir, self_exe, self.cluster);
         config.node_address = args.node_ip;
         config.proxy_mode = self.mode;
-        config.heartbeat =
-            Heartbeat { interval: args.heartbeat, lease: args.heartbeat.saturating_mul(HEARTBEATS_IN_A_LEASE) };
+        config.heartbeat = Heartbeat {
+            interval: args.heartbeat,
+            lease: args.heartbeat.saturating_mul(HEARTBEATS_IN_A_LEASE),
+        };
         config.health_address = Some(args.health_address);
         Ok(config)
     }
@@ -94,7 +97,8 @@ pub(crate) fn node_name(given: Option<&str>) -> Result<String, Failure> {
     if let Some(name) = given {
         return Ok(name.to_owned());
     }
-    let unknown = |error| Failure::new(format!("this machine has no host name: {error}"), "give one with --node-name");
+    let unknown =
+        |error| Failure::new(format!("this machine has no host name: {error}"), "give one with --node-name");
     Ok(nix::unistd::gethostname().map_err(unknown)?.to_string_lossy().to_lowercase())
 }
 
@@ -103,7 +107,9 @@ pub(crate) fn proxy_mode(text: &str) -> Result<Mode, Failure> {
 }
 
 fn resolve(server: &ServerUrl) -> Result<SocketAddr, Failure> {
-    let unknown = |why: String| Failure::new(format!("cannot resolve {}: {why}", server.host()), "use the server's address");
+    let unknown = |why: String| {
+        Failure::new(format!("cannot resolve {}: {why}", server.host()), "use the server's address")
+    };
     let mut found = (server.host(), server.port()).to_socket_addrs().map_err(|e| unknown(e.to_string()))?;
     found.next().ok_or_else(|| unknown("it has no address".to_owned()))
 }

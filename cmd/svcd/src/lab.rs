@@ -51,7 +51,8 @@ fn up(layout: &Layout, nodes: u8, subnet: ipnet::Ipv4Net, proxy_mode: String) ->
 /// What to type next.
 fn welcome(report: &Report, rootless: bool) -> String {
     let plan = &report.plan;
-    let mut text = format!("A cluster of {} nodes is up in {:.1} s:\n\n", plan.nodes.len(), report.took.as_secs_f64());
+    let mut text =
+        format!("A cluster of {} nodes is up in {:.1} s:\n\n", plan.nodes.len(), report.took.as_secs_f64());
     for node in &plan.nodes {
         text += &format!("  {:<15} {}\n", node.name, node.address);
     }
@@ -62,12 +63,19 @@ fn welcome(report: &Report, rootless: bool) -> String {
     if let Some(worker) = plan.workers().first() {
         let name = demo::NAME;
         text += &format!("  kubectl get pods,svc,endpointslices -l app={name} -o wide\n");
-        text += &format!("  curl {}:{}                                 # the Service {name} at a node's port\n", worker.address, demo::NODE_PORT);
+        text += &format!(
+            "  curl {}:{}                                 # the Service {name} at a node's port\n",
+            worker.address,
+            demo::NODE_PORT
+        );
         last = worker;
     }
     if !plan.workers().is_empty() {
         let name = demo::NAME;
-        text += &format!("  svcd lab exec {} -- curl -s {}            # … at its virtual address\n", last.name, report.demo_address);
+        text += &format!(
+            "  svcd lab exec {} -- curl -s {}            # … at its virtual address\n",
+            last.name, report.demo_address
+        );
         text += &format!("  svcd lab exec {} -- curl -s {name}.default.svc.cluster.local\n", last.name);
     }
     text += &format!("  svcd lab exec {} -- iptables -t nat -S KUBE-SERVICES\n", last.name);
@@ -89,5 +97,8 @@ fn shell(layout: &Layout) -> Result<(), Failure> {
     running(layout)?;
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let error = Command::new(&shell).env("KUBECONFIG", layout.kubeconfig()).exec();
-    Err(Failure::new(format!("cannot run {}: {error}", shell.display()), "set SHELL to a shell that is there"))
+    Err(Failure::new(
+        format!("cannot run {}: {error}", shell.display()),
+        "set SHELL to a shell that is there",
+    ))
 }

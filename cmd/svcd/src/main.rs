@@ -59,7 +59,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
 /// Runs a role on a runtime with as many threads as the machine has cores.
 fn block_on<T>(role: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let no_threads = |e| Failure::new(format!("cannot start threads: {e}"), "raise the limits of processes and files");
+    let no_threads =
+        |e| Failure::new(format!("cannot start threads: {e}"), "raise the limits of processes and files");
     let runtime = runtime.map_err(no_threads)?;
     let result = runtime.block_on(role);
     // A blocking call that hangs must not keep an ended process alive.
@@ -70,7 +71,9 @@ fn block_on<T>(role: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 /// Help and version go to standard output; anything wrong is one line, the help to look at, and exit code 1.
 fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Nothing can be done where even the help cannot be printed.
             let _ = error.print();
             if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }

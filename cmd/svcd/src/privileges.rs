@@ -11,7 +11,8 @@ const PROGRAMS: [(&str, &str); 3] =
 /// Checks all of it before anything is changed.
 pub(crate) fn check(role: &str) -> Result<(), Failure> {
     if !nix::unistd::geteuid().is_root() {
-        let what = format!("svcd {role} needs root: it makes network namespaces, routes and forwarding rules");
+        let what =
+            format!("svcd {role} needs root: it makes network namespaces, routes and forwarding rules");
         return Err(Failure::new(what, format!("run it with sudo: sudo svcd {role} …")));
     }
     for (program, package) in PROGRAMS {

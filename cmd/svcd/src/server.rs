@@ -38,7 +38,8 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     lifecycle.spawn_essential("API server", api.clone().serve(listener, tls, lifecycle.token()));
     let client = kube::Client::new(api.in_process(User::master("system:svcd")), "default");
     let config = controllers_config(&args, &cluster, &ca, advertise);
-    lifecycle.spawn_essential("controllers", svcd_controllers::run(client.clone(), config, lifecycle.token()));
+    lifecycle
+        .spawn_essential("controllers", svcd_controllers::run(client.clone(), config, lifecycle.token()));
 
     let server = format!("https://{advertise}");
     let kubeconfig = write_kubeconfig(&args.data_dir, &ca, &server)?;
@@ -53,7 +54,8 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
         let name = format!("system:node:{node_name}");
         let user = User::new(name, ["system:nodes"]);
         let client = kube::Client::new(api.in_process(user), "default");
-        let config = agent::Start { mode, node_name, server: advertise, cluster, data_dir: args.data_dir.clone() };
+        let config =
+            agent::Start { mode, node_name, server: advertise, cluster, data_dir: args.data_dir.clone() };
         let config = config.control_plane(&args.node, args.schedulable)?;
         lifecycle.spawn_essential("node", svcd_node::run(config, client, notify::ready, lifecycle.token()));
     }
@@ -67,9 +69,13 @@ fn cluster_info(args: &ServerArgs) -> Result<ClusterInfo, Failure> {
     let (services, pods) = (args.service_cidr.trunc(), args.pod_cidr.trunc());
     if services.contains(&pods) || pods.contains(&services) {
         let what = format!("the ranges of Services ({services}) and pods ({pods}) overlap");
-        return Err(Failure::new(what, "choose ranges apart: --service-cidr 10.96.0.0/12 --pod-cidr 10.244.0.0/16"));
+        return Err(Failure::new(
+            what,
+            "choose ranges apart: --service-cidr 10.96.0.0/12 --pod-cidr 10.244.0.0/16",
+        ));
     }
-    let too_small = |flag: &str, range| Failure::new(format!("{flag} {range} is too small"), "use a /24 or larger");
+    let too_small =
+        |flag: &str, range| Failure::new(format!("{flag} {range} is too small"), "use a /24 or larger");
     if pods.prefix_len() > 24 {
         return Err(too_small("--pod-cidr", pods));
     }
@@ -93,8 +99,12 @@ fn open_store(data_dir: &Path) -> Result<Arc<Embedded>, Failure> {
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).map_err(|error| {
         let fix = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "stop what has that port (`ss -ltnp` shows it), or choose another with --listen",
-            std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address: give one of `ip addr` with --listen",
+            std::io::ErrorKind::AddrInUse => {
+                "stop what has that port (`ss -ltnp` shows it), or choose another with --listen"
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address: give one of `ip addr` with --listen"
+            }
             _ => "choose another address with --listen",
         };
         Failure::new(format!("cannot listen on {address}: {error}"), fix)
@@ -106,7 +116,16 @@ fn server_names(args: &ServerArgs, cluster: &ClusterInfo, node: &str, advertise:
     let domain = &cluster.cluster_domain;
     let service = format!("kubernetes.default.svc.{domain}");
     let own = cluster.service_cidr.hosts().next();
-    let fixed = ["localhost", "127.0.0.1", "::1", node, "kubernetes", "kubernetes.default", "kubernetes.default.svc", &service];
+    let fixed = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        node,
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        &service,
+    ];
     let mut names: Vec<AltName> = fixed.into_iter().map(AltName::from).collect();
     names.extend([advertise].into_iter().chain(own).map(AltName::Ip));
     if !args.listen.ip().is_unspecified() {
@@ -128,7 +147,12 @@ fn api_config(args: &ServerArgs, cluster: &ClusterInfo) -> svcd_apiserver::Confi
     }
 }
 
-fn controllers_config(args: &ServerArgs, cluster: &ClusterInfo, ca: &Ca, advertise: SocketAddr) -> svcd_controllers::Config {
+fn controllers_config(
+    args: &ServerArgs,
+    cluster: &ClusterInfo,
+    ca: &Ca,
+    advertise: SocketAddr,
+) -> svcd_controllers::Config {
     let (services, pods) = (cluster.service_cidr, cluster.pod_cidr);
     let mut config = svcd_controllers::Config::new(services, pods, cluster.dns_address, advertise);
     config.node_grace = args.node_grace_period;
@@ -147,7 +171,9 @@ fn write_kubeconfig(data_dir: &Path, ca: &Ca, server: &str) -> Result<std::path:
 /// A fresh token, also kept in the data directory (readable by root only, as the CA's key beside it is) so that
 /// provisioning can take it from there.
 async fn join_token(client: kube::Client, args: &ServerArgs, ca: &Ca) -> Result<JoinToken, Failure> {
-    let token = token::create(client, JoinToken::generate(ca.pin()), args.token_ttl, "printed by svcd server").await?;
+    let token =
+        token::create(client, JoinToken::generate(ca.pin()), args.token_ttl, "printed by svcd server")
+            .await?;
     svcd_pki::write_secret(&args.data_dir.join("join-token"), format!("{token}\n"))?;
     Ok(token)
 }

@@ -51,9 +51,14 @@ pub(crate) async fn create(
         ("token-secret-sha256".to_owned(), svcd_pki::hash_secret(&token.secret)),
     ]);
     if !ttl.is_zero() {
-        let expiry = SignedDuration::try_from(ttl).ok().and_then(|ttl| Timestamp::now().checked_add(ttl).ok());
-        let too_long = || Failure::new("the token would live longer than time is counted", "give a shorter --ttl");
-        data.insert("expiration".to_owned(), expiry.ok_or_else(too_long)?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let expiry =
+            SignedDuration::try_from(ttl).ok().and_then(|ttl| Timestamp::now().checked_add(ttl).ok());
+        let too_long =
+            || Failure::new("the token would live longer than time is counted", "give a shorter --ttl");
+        data.insert(
+            "expiration".to_owned(),
+            expiry.ok_or_else(too_long)?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        );
     }
     if !description.is_empty() {
         data.insert("description".to_owned(), description.to_owned());
@@ -104,16 +109,21 @@ fn api(client: Client) -> Api<Secret> {
 }
 
 fn refused(error: kube::Error) -> Failure {
-    Failure::new(format!("the API server did not do it: {error}"), "is `svcd server` running here? Look at its log")
+    Failure::new(
+        format!("the API server did not do it: {error}"),
+        "is `svcd server` running here? Look at its log",
+    )
 }
 
 /// A client with the admin's rights, and the server's URL.
 async fn connect(data_dir: &Path) -> Result<(Client, String), Failure> {
     let path = data_dir.join("admin.kubeconfig");
     let fix = "run this on the control plane as root, with the --data-dir that its `svcd server` has";
-    let unusable = |error: &dyn std::fmt::Display| Failure::new(format!("cannot use {}: {error}", path.display()), fix);
+    let unusable =
+        |error: &dyn std::fmt::Display| Failure::new(format!("cannot use {}: {error}", path.display()), fix);
     let kubeconfig = Kubeconfig::read_from(&path).map_err(|e| unusable(&e))?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.map_err(|e| unusable(&e))?;
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.map_err(|e| unusable(&e))?;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     Ok((Client::try_from(config).map_err(|e| unusable(&e))?, server))
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::ErrorKind;
 
-
 use rtnetlink::Handle;
 
 use crate::error::{Error, Result};

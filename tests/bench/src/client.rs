@@ -36,7 +36,8 @@ impl Target {
         let text = wait_for_file(path).await?;
         let field = |name: &str| {
             let line = text.lines().find_map(|l| l.trim().strip_prefix(name)?.strip_prefix(": "));
-            line.map(|value| value.trim_matches('"').to_owned()).with_context(|| format!("{name} in {}", path.display()))
+            line.map(|value| value.trim_matches('"').to_owned())
+                .with_context(|| format!("{name} in {}", path.display()))
         };
         let pem = |name: &str| -> Result<Vec<u8>> {
             Ok(base64::engine::general_purpose::STANDARD.decode(field(name)?)?)
@@ -45,7 +46,8 @@ impl Target {
         for certificate in CertificateDer::pem_slice_iter(&pem("certificate-authority-data")?) {
             roots.add(certificate?)?;
         }
-        let certificates = CertificateDer::pem_slice_iter(&pem("client-certificate-data")?).collect::<Result<Vec<_>, _>>()?;
+        let certificates = CertificateDer::pem_slice_iter(&pem("client-certificate-data")?)
+            .collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(&pem("client-key-data")?)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -84,7 +86,13 @@ impl Target {
 
 impl Connection {
     /// Sends a request and returns the response without its body.
-    pub(crate) async fn open(&mut self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Response<Incoming>> {
+    pub(crate) async fn open(
+        &mut self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -97,7 +105,13 @@ impl Connection {
     }
 
     /// Sends a request that must succeed, and returns the length of the body.
-    pub(crate) async fn send(&mut self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Bytes> {
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<Bytes> {
         let response = self.open(method, path, kind, body).await?;
         let status = response.status();
         let bytes = response.into_body().collect().await?.to_bytes();

@@ -20,7 +20,12 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         file.sync_data()?;
         samples.push(began.elapsed().as_secs_f64() * 1e3);
     }
-    report.row("disk: append of 1 KiB + fdatasync, p50", percentile(&mut samples, 0.5), "ms", "one at a time");
+    report.row(
+        "disk: append of 1 KiB + fdatasync, p50",
+        percentile(&mut samples, 0.5),
+        "ms",
+        "one at a time",
+    );
     report.row("disk: the same, p99", percentile(&mut samples, 0.99), "ms", "");
     Ok(())
 }

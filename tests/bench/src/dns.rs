@@ -18,7 +18,11 @@ pub(crate) fn measure(report: &mut Report, lab: &Lab) -> Result<()> {
     let before = cpu_seconds(pid)?;
     let file = queries.to_string_lossy();
     let words = ["dnsperf", "-s", "10.96.0.10", "-d", &file, "-l", SECONDS, "-c", "8", "-q", "100"];
-    let output = lab.on("node1", &words).stderr(Stdio::null()).output().context("dnsperf (apt-get install dnsperf)")?;
+    let output = lab
+        .on("node1", &words)
+        .stderr(Stdio::null())
+        .output()
+        .context("dnsperf (apt-get install dnsperf)")?;
     let used = cpu_seconds(pid)? - before;
     let text = String::from_utf8_lossy(&output.stdout);
     let figure = |label: &str| -> Result<f64> {
@@ -27,7 +31,11 @@ pub(crate) fn measure(report: &mut Report, lab: &Lab) -> Result<()> {
         Ok(line.split_whitespace().next().context("a figure")?.parse()?)
     };
     let completed = figure("Queries completed:")?;
-    let note = format!("{:.1} us of server CPU each (budget 8); average latency {:.2} ms", used / completed * 1e6, figure("Average Latency (s):")? * 1e3);
+    let note = format!(
+        "{:.1} us of server CPU each (budget 8); average latency {:.2} ms",
+        used / completed * 1e6,
+        figure("Average Latency (s):")? * 1e3
+    );
     report.row("DNS: cluster names over UDP", figure("Queries per second:")?, "queries/s", note);
     report.row("DNS: resident memory of the agent afterwards", resident(pid)?, "MB", "");
     Ok(())

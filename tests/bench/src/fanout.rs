@@ -41,7 +41,10 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let seconds = began.elapsed().as_secs_f64();
-        let note = format!("{EVENTS} creates by {WRITERS} writers, {:.0} deliveries/s", (EVENTS * watchers) as f64 / seconds);
+        let note = format!(
+            "{EVENTS} creates by {WRITERS} writers, {:.0} deliveries/s",
+            (EVENTS * watchers) as f64 / seconds
+        );
         report.row(format!("events to {watchers} watchers"), EVENTS as f64 / seconds, "events/s", note);
     }
     Ok(())
@@ -52,7 +55,8 @@ async fn count_events(
     mut connection: Connection,
     seen: Arc<AtomicUsize>,
 ) -> Result<impl Future<Output = ()> + Send + 'static> {
-    let path = "/api/v1/namespaces/kube-public/configmaps?watch=true&fieldSelector=metadata.name!=kube-root-ca.crt";
+    let path =
+        "/api/v1/namespaces/kube-public/configmaps?watch=true&fieldSelector=metadata.name!=kube-root-ca.crt";
     let mut body = connection.open(Method::GET, path, "application/json", Bytes::new()).await?.into_body();
     Ok(async move {
         // Every event ends with a line feed, and no line feed stands within one.

@@ -21,8 +21,18 @@ const CHANGES: usize = 60;
 
 /// Also what the lab itself shows: its start and the memory of its processes.
 pub(crate) async fn measure(report: &mut Report, lab: &Lab) -> Result<()> {
-    report.row("lab: `svcd lab up` until everything is ready", lab.took, "s", "budget 2; 1 control plane, 3 workers, 3 pods");
-    report.row("lab: resident memory, server with agent", resident(lab.pid("control-plane")?)?, "MB", "budget 40");
+    report.row(
+        "lab: `svcd lab up` until everything is ready",
+        lab.took,
+        "s",
+        "budget 2; 1 control plane, 3 workers, 3 pods",
+    );
+    report.row(
+        "lab: resident memory, server with agent",
+        resident(lab.pid("control-plane")?)?,
+        "MB",
+        "budget 40",
+    );
     report.row("lab: resident memory, agent", resident(lab.pid("node1")?)?, "MB", "budget 20");
     let target = Target::from_kubeconfig(&lab.kubeconfig()).await?;
     let mut connection = target.connect().await?;
@@ -44,7 +54,11 @@ pub(crate) async fn measure(report: &mut Report, lab: &Lab) -> Result<()> {
         monitor.kill()?;
         monitor.wait()?;
     }
-    let note = format!("p99 {:.1} ms; budget p99 50, then 10; the slowest of {} nodes", percentile(&mut samples, 0.99), NODES.len());
+    let note = format!(
+        "p99 {:.1} ms; budget p99 50, then 10; the slowest of {} nodes",
+        percentile(&mut samples, 0.99),
+        NODES.len()
+    );
     report.row("pod status written to rule in every kernel, p50", percentile(&mut samples, 0.5), "ms", note);
     Ok(())
 }
@@ -70,13 +84,16 @@ async fn set_ready(connection: &mut Connection, ready: bool) -> Result<()> {
         "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
     }});
     let path = "/api/v1/namespaces/default/pods/latency/status";
-    connection.send(Method::PATCH, path, "application/strategic-merge-patch+json", status.to_string().into()).await?;
+    connection
+        .send(Method::PATCH, path, "application/strategic-merge-patch+json", status.to_string().into())
+        .await?;
     Ok(())
 }
 
 /// Sends the node's number and the time whenever its kernel's rules for the Service change.
 fn monitor(lab: &Lab, node: &'static str, send: Sender<(&'static str, Instant)>) -> Result<Child> {
-    let mut child = lab.on(node, &["nft", "monitor", "rules"]).stdout(Stdio::piped()).spawn().context("nft monitor")?;
+    let mut child =
+        lab.on(node, &["nft", "monitor", "rules"]).stdout(Stdio::piped()).spawn().context("nft monitor")?;
     let output = BufReader::new(child.stdout.take().context("its output")?);
     std::thread::spawn(move || {
         for line in output.lines().map_while(Result::ok) {
@@ -93,7 +110,8 @@ fn slowest(changes: &Receiver<(&'static str, Instant)>, began: Instant) -> Resul
     let mut seen = Vec::new();
     let mut last = began;
     while seen.len() < NODES.len() {
-        let (node, at) = changes.recv_timeout(Duration::from_secs(10)).context("a node's rules did not change")?;
+        let (node, at) =
+            changes.recv_timeout(Duration::from_secs(10)).context("a node's rules did not change")?;
         if !seen.contains(&node) {
             seen.push(node);
             last = last.max(at);

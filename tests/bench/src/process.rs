@@ -82,7 +82,8 @@ impl Lab {
         let dir = tempfile::tempdir()?;
         let began = std::time::Instant::now();
         let mut lab = Self { binary: binary.to_owned(), dir, took: 0.0 };
-        let status = lab.command(&["lab", "up", "--subnet", "192.168.156.0/24"]).stdout(Stdio::null()).status()?;
+        let status =
+            lab.command(&["lab", "up", "--subnet", "192.168.156.0/24"]).stdout(Stdio::null()).status()?;
         ensure!(status.success(), "svcd lab up failed");
         lab.took = began.elapsed().as_secs_f64();
         Ok(lab)

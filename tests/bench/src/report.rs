@@ -32,7 +32,13 @@ impl Report {
     }
 
     /// Adds a figure and shows it.
-    pub(crate) fn row(&mut self, what: impl Into<String>, value: f64, unit: &'static str, note: impl Into<String>) {
+    pub(crate) fn row(
+        &mut self,
+        what: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        note: impl Into<String>,
+    ) {
         let row = Row { what: what.into(), value, unit, note: note.into() };
         println!("{:<58} {:>12.2} {:<10} {}", row.what, row.value, row.unit, row.note);
         self.rows.push(row);

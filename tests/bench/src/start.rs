@@ -20,10 +20,20 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path) -> Result<()> {
         let dir = tempfile::tempdir_in(".")?;
         fresh.push(timed(binary, dir.path()).await?.0);
     }
-    report.row("server: start to /readyz, new data directory, p50", percentile(&mut fresh, 0.5), "ms", "budget 200");
+    report.row(
+        "server: start to /readyz, new data directory, p50",
+        percentile(&mut fresh, 0.5),
+        "ms",
+        "budget 200",
+    );
     let dir = tempfile::tempdir_in(".")?;
     let (_, server) = timed(binary, dir.path()).await?;
-    report.row("server --no-agent: resident memory, idle", server.resident()?, "MB", "budget 40 with an agent");
+    report.row(
+        "server --no-agent: resident memory, idle",
+        server.resident()?,
+        "MB",
+        "budget 40 with an agent",
+    );
     let target = Target::from_kubeconfig(&server.kubeconfig()).await?;
     create_services(&target, SERVICES).await?;
     report.row("server: resident memory with 10,000 Services", server.resident()?, "MB", "");
@@ -34,7 +44,12 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path) -> Result<()> {
         full.push(took);
         server.stop()?;
     }
-    report.row("server: start to /readyz, 10,000 Services, p50", percentile(&mut full, 0.5), "ms", "budget 1000");
+    report.row(
+        "server: start to /readyz, 10,000 Services, p50",
+        percentile(&mut full, 0.5),
+        "ms",
+        "budget 1000",
+    );
     Ok(())
 }
 

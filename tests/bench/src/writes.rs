@@ -21,13 +21,18 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path) -> Result<()> {
         let target = Target::from_kubeconfig(&server.kubeconfig()).await?;
         target.ready().await?;
         let began = Instant::now();
-        let tasks: Vec<_> = (0..clients).map(|n| tokio::spawn(create_until(target.clone(), n, began + PERIOD))).collect();
+        let tasks: Vec<_> =
+            (0..clients).map(|n| tokio::spawn(create_until(target.clone(), n, began + PERIOD))).collect();
         let mut samples = Vec::new();
         for task in tasks {
             samples.extend(task.await??);
         }
         let rate = samples.len() as f64 / began.elapsed().as_secs_f64();
-        let note = format!("p50 {:.2} ms, p99 {:.2} ms", percentile(&mut samples, 0.5), percentile(&mut samples, 0.99));
+        let note = format!(
+            "p50 {:.2} ms, p99 {:.2} ms",
+            percentile(&mut samples, 0.5),
+            percentile(&mut samples, 0.99)
+        );
         report.row(format!("durable creates of a 1 KB ConfigMap, {clients} clients"), rate, "1/s", note);
     }
     Ok(())
