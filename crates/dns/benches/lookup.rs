@@ -7,9 +7,7 @@ use std::sync::Arc;
 use divan::{Bencher, black_box};
 use svcd_dns::name::Name;
 use svcd_dns::zone::{Question, Settings, Zone, rtype};
-use svcd_svcmap::{
-    Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update,
-};
+use svcd_svcmap::{Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, Update};
 
 const SIZES: [u32; 3] = [10, 1_000, 10_000];
 
@@ -22,31 +20,14 @@ fn entry(number: u32, kind: ServiceKind) -> Arc<Entry> {
     let cluster_ips =
         if kind == ServiceKind::Headless { Vec::new() } else { vec![address([10, 96, 0, 0], number + 1)] };
     let service = Service {
-        name: ServiceName { namespace: "default".into(), name: format!("svc-{number}").into() },
-        kind,
         cluster_ips,
         ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        external_policy: TrafficPolicy::Cluster,
-        internal_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        health_check_node_port: None,
-        publish_not_ready: false,
+        ..Service::new(
+            ServiceName { namespace: "default".into(), name: format!("svc-{number}").into() },
+            kind,
+        )
     };
-    let endpoint = |add| Endpoint {
-        address: address([10, 244, 0, 0], number * 10 + add),
-        port: 8080,
-        ready: true,
-        serving: true,
-        terminating: false,
-        node: None,
-        hostname: None,
-        zone: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-    };
+    let endpoint = |add| Endpoint::new(address([10, 244, 0, 0], number * 10 + add), 8080);
     let endpoints = BTreeMap::from([(("http".into(), Protocol::Tcp), (0..10).map(endpoint).collect())]);
     Arc::new(Entry { service, endpoints, portless: Vec::new() })
 }

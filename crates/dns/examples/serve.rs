@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use svcd_dns::{Config, ForwardSettings, Server, Upstreams};
-use svcd_svcmap::{Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update};
+use svcd_svcmap::{Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, Update};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
@@ -52,18 +52,9 @@ fn entry(number: u32) -> Arc<Entry> {
     let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 0, 0).to_bits() + number + 1);
     let port = ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
     let service = Service {
-        name,
-        kind: ServiceKind::ClusterIp,
         cluster_ips: vec![IpAddr::V4(address)],
         ports: vec![port],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        external_policy: TrafficPolicy::Cluster,
-        internal_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        health_check_node_port: None,
-        publish_not_ready: false,
+        ..Service::new(name, ServiceKind::ClusterIp)
     };
     Arc::new(Entry { service, endpoints: BTreeMap::new(), portless: Vec::new() })
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use svcd_svcmap::{
-    Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update,
-};
+use svcd_svcmap::{Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, Update};
 
 use crate::name::Name;
 use crate::zone::{Question, Settings, Zone, rtype};
@@ -27,18 +25,9 @@ pub(crate) fn entry(name: &str, kind: ServiceKind, ips: &[&str], ports: &[&str])
         ServicePort { name, protocol, port, node_port: None }
     };
     let service = Service {
-        name: service_name(name),
-        kind,
         cluster_ips: ips.iter().map(|text| ip(text)).collect(),
         ports: ports.iter().map(port).collect(),
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        external_policy: TrafficPolicy::Cluster,
-        internal_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        health_check_node_port: None,
-        publish_not_ready: false,
+        ..Service::new(service_name(name), kind)
     };
     Entry { service, endpoints: BTreeMap::new(), portless: Vec::new() }
 }
@@ -55,16 +44,11 @@ pub(crate) fn endpoint(text: &str, port: u16) -> Endpoint {
     let ready = !text.starts_with('!');
     let (address, hostname) = text.split_once('=').map_or((text, None), |(ip, host)| (ip, Some(host.into())));
     Endpoint {
-        address: ip(address.trim_start_matches('!')),
-        port,
         ready,
         serving: ready,
-        terminating: false,
-        node: None,
         hostname,
         zone,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
+        ..Endpoint::new(ip(address.trim_start_matches('!')), port)
     }
 }
 

@@ -385,7 +385,7 @@ fn clean_flows(fronts: &Fronts) {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use svcd_svcmap::{Service, ServiceKind, TrafficPolicy};
+    use svcd_svcmap::{Service, ServiceKind};
 
     use super::*;
 
@@ -452,18 +452,9 @@ mod tests {
             node_port: None,
         };
         let service = Service {
-            name: ServiceName::new("default", name),
-            kind: ServiceKind::ClusterIp,
             cluster_ips: ip.parse().into_iter().collect(),
             ports: vec![port],
-            external_ips: Vec::new(),
-            load_balancer_ips: Vec::new(),
-            source_ranges: Vec::new(),
-            external_policy: TrafficPolicy::Cluster,
-            internal_policy: TrafficPolicy::Cluster,
-            affinity: None,
-            health_check_node_port: None,
-            publish_not_ready: false,
+            ..Service::new(ServiceName::new("default", name), ServiceKind::ClusterIp)
         };
         Arc::new(Entry { service, endpoints: BTreeMap::new(), portless: Vec::new() })
     }

@@ -90,6 +90,27 @@ pub struct Service {
     pub publish_not_ready: bool,
 }
 
+impl Service {
+    /// A Service with nothing but a name and a type: no addresses, no ports, every policy as the API's defaults are.
+    #[must_use]
+    pub fn new(name: ServiceName, kind: ServiceKind) -> Self {
+        Self {
+            name,
+            kind,
+            cluster_ips: Vec::new(),
+            ports: Vec::new(),
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: Vec::new(),
+            external_policy: TrafficPolicy::Cluster,
+            internal_policy: TrafficPolicy::Cluster,
+            affinity: None,
+            health_check_node_port: None,
+            publish_not_ready: false,
+        }
+    }
+}
+
 /// One address that serves a Service's port, from an EndpointSlice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
@@ -113,6 +134,25 @@ pub struct Endpoint {
     pub hint_zones: Vec<Arc<str>>,
     /// `hints.forNodes[].name`.
     pub hint_nodes: Vec<Arc<str>>,
+}
+
+impl Endpoint {
+    /// A ready endpoint that nothing more is known of.
+    #[must_use]
+    pub fn new(address: IpAddr, port: u16) -> Self {
+        Self {
+            address,
+            port,
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: None,
+            hostname: None,
+            zone: None,
+            hint_zones: Vec::new(),
+            hint_nodes: Vec::new(),
+        }
+    }
 }
 
 /// A Service together with its endpoints: everything that one Service means to the data plane.

@@ -15,16 +15,8 @@ fn endpoint(text: &str) -> Endpoint {
     let mut words = text.split_whitespace();
     let (last, node) = words.next().unwrap().split_once('@').unwrap();
     let mut endpoint = Endpoint {
-        address: last.parse().unwrap_or_else(|_| format!("10.0.0.{last}").parse().unwrap()),
-        port: 80,
-        ready: true,
-        serving: true,
-        terminating: false,
         node: Some(node.into()),
-        hostname: None,
-        zone: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
+        ..Endpoint::new(last.parse().unwrap_or_else(|_| format!("10.0.0.{last}").parse().unwrap()), 80)
     };
     for word in words {
         match word.split_once('=') {
@@ -41,18 +33,11 @@ fn endpoint(text: &str) -> Endpoint {
 fn entry(policies: (TrafficPolicy, TrafficPolicy), node_port: Option<u16>, endpoints: &[&str]) -> Entry {
     let port = ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port };
     let service = Service {
-        name: ServiceName::new("default", "web"),
-        kind: ServiceKind::ClusterIp,
         cluster_ips: vec!["10.96.0.7".parse().unwrap()],
         ports: vec![port],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
         internal_policy: policies.0,
         external_policy: policies.1,
-        affinity: None,
-        health_check_node_port: None,
-        publish_not_ready: false,
+        ..Service::new(ServiceName::new("default", "web"), ServiceKind::ClusterIp)
     };
     let all = endpoints.iter().map(|text| endpoint(text)).collect();
     Entry { service, endpoints: BTreeMap::from([(("".into(), Protocol::Tcp), all)]), portless: Vec::new() }

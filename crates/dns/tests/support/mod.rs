@@ -12,9 +12,7 @@ use hickory_proto::rr::rdata::{SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use prometheus_client::registry::Registry;
 use svcd_dns::{Config, ForwardSettings, Handle, Server, Upstreams};
-use svcd_svcmap::{
-    Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update,
-};
+use svcd_svcmap::{Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, Update};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
@@ -98,32 +96,8 @@ pub(crate) fn entry(
     endpoints: Vec<IpAddr>,
 ) -> Arc<Entry> {
     let port = ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
-    let service = Service {
-        name: service_name(name),
-        kind,
-        cluster_ips,
-        ports: vec![port],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        external_policy: TrafficPolicy::Cluster,
-        internal_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        health_check_node_port: None,
-        publish_not_ready: false,
-    };
-    let endpoint = |address| Endpoint {
-        address,
-        port: 8080,
-        ready: true,
-        serving: true,
-        terminating: false,
-        node: None,
-        hostname: None,
-        zone: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-    };
+    let service = Service { cluster_ips, ports: vec![port], ..Service::new(service_name(name), kind) };
+    let endpoint = |address| Endpoint::new(address, 8080);
     let list: Vec<_> = endpoints.into_iter().map(endpoint).collect();
     let endpoints = BTreeMap::from([(("http".into(), Protocol::Tcp), list)]);
     Arc::new(Entry { service, endpoints, portless: Vec::new() })

@@ -13,9 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use svcd_proxy::{Backend, Config, Handle, Metrics, Proxy};
-use svcd_svcmap::{
-    Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, TrafficPolicy, Update,
-};
+use svcd_svcmap::{Endpoint, Entry, Protocol, Service, ServiceKind, ServiceName, ServicePort, Update};
 use svcd_testkit::{Answer, End, Netns, Whoami, ask_tcp, ask_udp, bridge, eventually, plug, veth};
 use tokio_util::sync::CancellationToken;
 
@@ -200,18 +198,9 @@ pub fn service(name: &str, ip: &str) -> Builder {
     let port = ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
     Builder(Entry {
         service: Service {
-            name: ServiceName::new("default", name),
-            kind: ServiceKind::ClusterIp,
             cluster_ips: vec![ip.parse().unwrap()],
             ports: vec![port],
-            external_ips: Vec::new(),
-            load_balancer_ips: Vec::new(),
-            source_ranges: Vec::new(),
-            external_policy: TrafficPolicy::Cluster,
-            internal_policy: TrafficPolicy::Cluster,
-            affinity: None,
-            health_check_node_port: None,
-            publish_not_ready: false,
+            ..Service::new(ServiceName::new("default", name), ServiceKind::ClusterIp)
         },
         endpoints: BTreeMap::new(),
         portless: Vec::new(),
@@ -247,15 +236,7 @@ fn endpoint(address: &str) -> Endpoint {
     let address: IpAddr = address.parse().unwrap();
     let here = address.is_ipv6() || address.to_string().starts_with("10.244.1.");
     Endpoint {
-        address,
-        port: 8080,
-        ready: true,
-        serving: true,
-        terminating: false,
         node: Some(if here { "node".into() } else { "remote".into() }),
-        hostname: None,
-        zone: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
+        ..Endpoint::new(address, 8080)
     }
 }

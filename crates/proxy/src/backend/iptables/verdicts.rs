@@ -36,34 +36,24 @@ fn endpoint(text: &str) -> Endpoint {
     let address: IpAddr = address.parse().unwrap();
     let here = address.to_string().starts_with("10.0.1.");
     Endpoint {
-        address,
-        port: 8080,
         ready: state.is_empty(),
         serving: state != "dead",
         terminating: state == "terminating",
         node: Some(if here { "here".into() } else { "there".into() }),
-        hostname: None,
-        zone: None,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
+        ..Endpoint::new(address, 8080)
     }
 }
 
 fn entry(internal: TrafficPolicy, external: TrafficPolicy, endpoints: &[&str]) -> Entry {
     let port = ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: Some(30080) };
     let service = Service {
-        name: ServiceName::new("ns", "web"),
-        kind: ServiceKind::LoadBalancer,
         cluster_ips: vec!["10.96.0.7".parse().unwrap(), "fd96::7".parse().unwrap()],
         ports: vec![port],
         external_ips: vec!["203.0.113.1".parse().unwrap()],
         load_balancer_ips: vec!["203.0.113.2".parse().unwrap()],
-        source_ranges: Vec::new(),
         internal_policy: internal,
         external_policy: external,
-        affinity: None,
-        health_check_node_port: None,
-        publish_not_ready: false,
+        ..Service::new(ServiceName::new("ns", "web"), ServiceKind::LoadBalancer)
     };
     let all = endpoints.iter().map(|text| endpoint(text)).collect();
     Entry {
