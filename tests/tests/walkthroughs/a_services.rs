@@ -265,3 +265,171 @@ fn a22_bad_services_are_refused_and_nothing_is_stored() {
     }
     assert_eq!(lab.get(&ns, "svc", "{.items[*].metadata.name}"), "");
 }
+
+#[test]
+fn a4_scaling_moves_the_endpoints_and_fails_no_request() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("a4");
+    lab.echo(&ns, "web", 2);
+    lab.apply(&ns, &plain_service("web"));
+    let vip = lab.get(&ns, "svc web", "{.spec.clusterIP}");
+    until_pods(lab, "node1", &vip, 2);
+    let stop = lab.scratch().join("a4.stop");
+    let script = format!(
+        "while [ ! -e {} ]; do curl -sS -m 2 -o /dev/null {vip} || echo failed; done",
+        stop.display()
+    );
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| lab.on("node2", &script));
+        for count in [5, 2] {
+            lab.kubectl(&["scale", "deployment", "web", "-n", &ns, &format!("--replicas={count}")]).ok();
+            until_pods(lab, "node1", &vip, count);
+        }
+        std::fs::write(&stop, "").unwrap();
+        let done = client.join().unwrap();
+        assert_eq!(
+            (done.out.as_str(), done.err.as_str()),
+            ("", ""),
+            "requests failed while pods came and went"
+        );
+    });
+}
+
+#[test]
+fn a6_a_pod_that_is_not_ready_is_in_the_slice_and_gets_no_traffic() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("a6");
+    let file = lab.scratch().join("a6.ready");
+    std::fs::write(&file, "").unwrap();
+    let pod = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web", "labels": { "app": "web" } },
+        "spec": { "containers": [{
+            "name": "c", "image": "svcd.io/echo",
+            "readinessProbe": { "exec": { "command": ["test", "-e", file] }, "periodSeconds": 1, "failureThreshold": 1 },
+        }] },
+    });
+    lab.apply(&ns, &pod.to_string());
+    lab.apply(&ns, &plain_service("web"));
+    let vip = lab.get(&ns, "svc web", "{.spec.clusterIP}");
+    let until_ready = |wanted: &str| {
+        eventually("readiness in the slice", || {
+            let slice = "endpointslices -l kubernetes.io/service-name=web";
+            let ready = lab.get(&ns, slice, "{.items[*].endpoints[*].conditions.ready}");
+            if ready == wanted { Ok(()) } else { Err(ready) }
+        });
+    };
+    until_ready("true");
+    until_pods(lab, "node1", &vip, 1);
+    std::fs::remove_file(&file).unwrap();
+    until_ready("false");
+    eventually("no traffic", || {
+        let done = lab.on("node1", &format!("curl -sS -m 2 {vip}"));
+        if done.code == 7 { Ok(()) } else { Err(done.out) }
+    });
+    std::fs::write(&file, "").unwrap();
+    until_ready("true");
+    until_pods(lab, "node1", &vip, 1);
+}
+
+#[test]
+fn a10_an_external_name_is_an_alias() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("a10");
+    lab.apply(
+        &ns,
+        &service("out", "{ type: ExternalName, externalName: kube-dns.kube-system.svc.cluster.local }"),
+    );
+    assert_eq!(lab.get(&ns, "svc out", "{.spec.clusterIP}"), "");
+    eventually("the alias and its address", || {
+        let answer = lab.on("node1", "dig +short out.a10.svc.cluster.local @10.96.0.10").ok();
+        if answer == "kube-dns.kube-system.svc.cluster.local.\n10.96.0.10\n" { Ok(()) } else { Err(answer) }
+    });
+}
+
+#[test]
+fn a13_session_affinity_keeps_a_client_on_its_pod() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("a13");
+    lab.echo(&ns, "web", 3);
+    let spec =
+        "{ sessionAffinity: ClientIP, selector: { app: web }, ports: [{ port: 80, targetPort: 8080 }] }";
+    lab.apply(&ns, &service("web", spec));
+    assert_eq!(lab.get(&ns, "svc web", "{.spec.sessionAffinityConfig.clientIP.timeoutSeconds}"), "10800");
+    let vip = lab.get(&ns, "svc web", "{.spec.clusterIP}");
+    eventually("one pod for one client", || {
+        let pods = pods_behind(lab, "node1", &vip, 20)?;
+        if pods.len() == 1 { Ok(()) } else { Err(format!("{pods:?}")) }
+    });
+}
+
+#[test]
+fn a14_two_ports_need_names_and_each_has_its_srv_record() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("a14");
+    lab.echo(&ns, "web", 1);
+    let ports = "{ name: http, port: 80, targetPort: 8080 }, { name: alt, port: 81, targetPort: 8080 }";
+    lab.apply(&ns, &service("web", &format!("{{ selector: {{ app: web }}, ports: [{ports}] }}")));
+    let vip = lab.get(&ns, "svc web", "{.spec.clusterIP}");
+    until_pods(lab, "node2", &vip, 1);
+    until_pods(lab, "node2", &format!("{vip}:81"), 1);
+    for (name, port) in [("http", 80), ("alt", 81)] {
+        let answer = lab
+            .on("node2", &format!("dig +short SRV _{name}._tcp.web.a14.svc.cluster.local @10.96.0.10"))
+            .ok();
+        assert_eq!(answer, format!("0 100 {port} web.a14.svc.cluster.local.\n"));
+    }
+}
+
+#[test]
+fn a15_a_named_target_port_follows_each_pod() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("a15");
+    for (name, port) in [("one", 8081), ("two", 8082)] {
+        let pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "labels": { "app": "web" } },
+            "spec": { "containers": [{
+                "name": "c", "image": "svcd.io/echo", "ports": [{ "name": "web", "containerPort": port }],
+            }] },
+        });
+        lab.apply(&ns, &pod.to_string());
+    }
+    lab.apply(&ns, &service("web", "{ selector: { app: web }, ports: [{ port: 80, targetPort: web }] }"));
+    let vip = lab.get(&ns, "svc web", "{.spec.clusterIP}");
+    until_pods(lab, "node3", &vip, 2);
+}
+
+#[test]
+fn a18_external_addresses_are_forwarded() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("a18");
+    lab.echo(&ns, "web", 1);
+    let spec =
+        "{ externalIPs: [203.0.113.7], selector: { app: web }, ports: [{ port: 80, targetPort: 8080 }] }";
+    lab.apply(&ns, &service("web", spec));
+    until_pods(lab, "node1", "203.0.113.7", 1);
+}
+
+#[test]
+fn a21_a_pod_reaches_its_own_service() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("a21");
+    let pod = |script: &str| {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "self", "labels": { "app": "self" } },
+            "spec": { "containers": [
+                { "name": "server", "image": "svcd.io/echo" },
+                { "name": "client", "image": "svcd.io/host", "command": ["sh", "-c", script] },
+            ] },
+        })
+    };
+    lab.apply(&ns, &plain_service("self"));
+    let vip = lab.get(&ns, "svc self", "{.spec.clusterIP}");
+    let out = lab.scratch().join("a21.out");
+    let script =
+        format!("until curl -sS -m 2 {vip} >{out}; do sleep 0.2; done; exec sleep 600", out = out.display());
+    lab.apply(&ns, &pod(&script).to_string());
+    eventually("its own answer", || {
+        let answer = std::fs::read_to_string(&out).unwrap_or_default();
+        if pod_of(&answer).as_deref() == Some("self") { Ok(()) } else { Err(answer) }
+    });
+}

@@ -2,7 +2,7 @@
 
 use svcd_tests::{Lab, eventually};
 
-use crate::pages::plain_service;
+use crate::pages::{plain_service, service};
 
 #[test]
 fn b1_a_pods_resolv_conf() {
@@ -74,4 +74,52 @@ fn b10_services_are_in_the_environment_of_later_pods() {
     ] {
         assert!(environment.lines().any(|line| line == wanted), "{wanted} is not in\n{environment}");
     }
+}
+
+#[test]
+fn b3_b5_b6_service_records_reverse_names_and_the_version() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("b3");
+    lab.apply(&ns, &service("my-nginx", "{ ports: [{ name: http, port: 80 }] }"));
+    let vip = lab.get(&ns, "svc my-nginx", "{.spec.clusterIP}");
+    let dig = |words: &str| lab.on("node1", &format!("dig {words} @10.96.0.10")).ok();
+    let name = "my-nginx.b3.svc.cluster.local.";
+    eventually("the SRV record with its address", || {
+        let answer = dig(&format!("SRV _http._tcp.{name}"));
+        if answer.contains(&format!("0 100 80 {name}")) && answer.contains(&vip) {
+            Ok(())
+        } else {
+            Err(answer)
+        }
+    });
+    assert_eq!(dig(&format!("+short -x {vip}")), format!("{name}\n"));
+    assert_eq!(dig("+short TXT dns-version.cluster.local"), "\"1.1.0\"\n");
+}
+
+#[test]
+fn b4_a_pods_address_has_a_name() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("b4");
+    lab.echo(&ns, "web", 1);
+    let address = lab.get(&ns, "pods -l app=web", "{.items[0].status.podIP}").replace('.', "-");
+    let answer = lab.in_pod(&ns, &format!("curl -sS -m 2 {address}.b4.pod.cluster.local:8080")).ok();
+    assert!(answer.contains("pod: web-"), "{answer}");
+}
+
+#[test]
+fn b9_the_node_local_address_answers_and_goes_on_without_the_control_plane() {
+    let lab = Lab::up(1);
+    let ask =
+        || lab.on("node1", "dig +short +time=1 +tries=1 webui.default.svc.cluster.local @169.254.25.10");
+    let vip = lab.get("default", "svc webui", "{.spec.clusterIP}");
+    assert_eq!(ask().ok().trim(), vip);
+    let status = lab.svcd(&["lab", "status"]).ok();
+    let server = status.lines().find(|l| l.starts_with("control-plane")).unwrap().to_owned();
+    lab.run("kill", &["-9", server.split_whitespace().nth(2).unwrap()]).ok();
+    eventually("the server is gone", || {
+        let done = lab.kubectl(&["get", "--raw", "/readyz", "--request-timeout=1s"]);
+        if done.code == 0 { Err(done.out) } else { Ok(()) }
+    });
+    assert_eq!(ask().ok().trim(), vip);
+    assert!(lab.on("node1", &format!("curl -sS -m 2 {vip}")).ok().contains("pod: webui"));
 }
