@@ -17,6 +17,7 @@ pub mod quantity;
 mod registry;
 mod rules;
 pub mod scale;
+pub mod schema;
 pub mod selector;
 pub mod status;
 mod table;

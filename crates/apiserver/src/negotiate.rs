@@ -147,6 +147,14 @@ pub(crate) fn discovery_form(headers: &HeaderMap) -> Result<DiscoveryForm, Failu
     clauses(&header).iter().find_map(form).ok_or_else(|| Failure::not_acceptable(&["application/json"]))
 }
 
+/// Is OpenAPI v2 wanted in protobuf?
+pub(crate) fn wants_protobuf(headers: &HeaderMap) -> bool {
+    let header = accept(headers);
+    clauses(&header)
+        .first()
+        .is_some_and(|first| first.media_type.starts_with("application/com.github.proto-openapi"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

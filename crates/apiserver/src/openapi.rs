@@ -1,127 +1,126 @@
-//! OpenAPI v3 (and beside it v2): an index and one document for each group version. kubectl reads them to learn that the server validates
-//! fields itself: it looks for a PATCH of the object's kind with a `fieldValidation` parameter. Schemas are honest and
-//! short: objects of the kind whose fields this document does not list. The strategic merge patch is not announced,
-//! since its merge keys would stand in those fields: kubectl then uses the ones it was built with, which are ours too.
+//! OpenAPI: for v3 an index and one document for each group version, for v2 one document. Clients read from them what
+//! fields mean (`kubectl explain`), how lists merge, and that the server validates fields itself: kubectl looks for a PATCH
+//! of the object's kind with a `fieldValidation` parameter.
+//!
+//! Documents are put together when they are asked for and not kept: clients cache them by their hash.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use axum::body::Body;
 use http::{HeaderMap, Response};
 use serde_json::{Map, Value, json};
 use svcd_api::kind::Subresource;
+use svcd_api::schema::{Definitions, type_name};
 
 use crate::document::Document;
 use crate::errors::Failure;
+use crate::negotiate;
 use crate::openapi_v2;
 use crate::resources::{Resource, Resources};
 use crate::route::subresource_name;
+use crate::version::GIT_VERSION;
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// The documents.
+#[derive(Default)]
 pub(crate) struct OpenApi {
-    index: Document,
-    versions: BTreeMap<String, Document>,
-    v2: Document,
+    /// The hash of each group version's document, from the first time that somebody asked.
+    hashes: OnceLock<BTreeMap<String, String>>,
 }
 
 impl OpenApi {
-    pub(crate) fn new(resources: &Resources, version: &str) -> Self {
-        let mut versions = BTreeMap::new();
-        for (group, group_versions) in resources.groups() {
-            for group_version in group_versions {
-                let root = root(group, group_version);
-                let document = Document::json(&document(group, group_version, &root, resources, version));
-                versions.insert(root, document);
-            }
+    /// `/openapi/v3`.
+    pub(crate) fn index(&self, resources: &Resources, headers: &HeaderMap) -> Response<Body> {
+        let hashes = self.hashes.get_or_init(|| {
+            let definitions = Definitions::unpack();
+            let versions = roots(resources);
+            let hash = |(group, version, root): (&str, &str, String)| {
+                let text = document(&definitions, resources, (group, version), &root);
+                (root, Document::new(text.into(), JSON).hash)
+            };
+            versions.into_iter().map(hash).collect()
+        });
+        let url = |(root, hash): (&String, &String)| {
+            (root.clone(), json!({ "serverRelativeURL": format!("/openapi/v3/{root}?hash={hash}") }))
+        };
+        let paths: Map<String, Value> = hashes.iter().map(url).collect();
+        Document::json(&json!({ "paths": paths })).answer(headers)
+    }
+
+    /// `/openapi/v3/{root}`.
+    pub(crate) fn version(
+        resources: &Resources,
+        root: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Failure> {
+        let found = roots(resources).into_iter().find(|(.., known)| known == root);
+        let (group, version, root) = found.ok_or_else(Failure::no_such_path)?;
+        let text = document(&Definitions::unpack(), resources, (group, version), &root);
+        Ok(Document::new(text.into(), JSON).answer(headers))
+    }
+
+    /// `/openapi/v2`.
+    pub(crate) fn v2(resources: &Resources, headers: &HeaderMap) -> Response<Body> {
+        let types = resources.iter().flat_map(|r| types_of(r)).chain(common_types());
+        let definitions = Definitions::unpack();
+        let closure = definitions.closure(types);
+        if negotiate::wants_protobuf(headers) {
+            openapi_v2::protobuf(&closure, GIT_VERSION).answer(headers)
+        } else {
+            openapi_v2::json(&closure, GIT_VERSION).answer(headers)
         }
-        let paths: Map<String, Value> = versions
-            .iter()
-            .map(|(root, document)| {
-                let url = format!("/openapi/v3/{root}?hash={}", document.hash);
-                (root.clone(), json!({ "serverRelativeURL": url }))
-            })
-            .collect();
-        Self {
-            index: Document::json(&json!({ "paths": paths })),
-            versions,
-            v2: openapi_v2::document(resources, version),
-        }
-    }
-
-    pub(crate) fn index(&self, headers: &HeaderMap) -> Response<Body> {
-        self.index.answer(headers)
-    }
-
-    pub(crate) fn v2(&self, headers: &HeaderMap) -> Response<Body> {
-        self.v2.answer(headers)
-    }
-
-    pub(crate) fn version(&self, root: &str, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
-        self.versions.get(root).map(|document| document.answer(headers)).ok_or_else(Failure::no_such_path)
     }
 }
 
-/// `api/v1`, `apis/apps/v1`.
-fn root(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+const JSON: &str = "application/json";
+
+/// Group, version and path (`api/v1`, `apis/apps/v1`) of all that is served.
+fn roots(resources: &Resources) -> Vec<(&'static str, &'static str, String)> {
+    let root = |group: &str, version: &str| {
+        if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+    };
+    let groups = resources.groups().into_iter();
+    groups
+        .flat_map(|(group, versions)| versions.into_iter().map(move |v| (group, v, root(group, v))))
+        .collect()
 }
 
-fn document(group: &str, version: &str, root: &str, resources: &Resources, server: &str) -> Value {
-    let (mut paths, mut schemas) = (Map::new(), Map::new());
+/// The types that the paths of a kind speak of.
+fn types_of(resource: &Resource) -> [String; 2] {
+    let name = type_name(resource.info);
+    [format!("{name}List"), name]
+}
+
+fn common_types() -> impl Iterator<Item = String> {
+    ["DeleteOptions", "Patch", "Status"].into_iter().map(|name| format!("{META}.{name}"))
+}
+
+/// One document. The schemas stand in it as they were packed; nothing of them is parsed.
+fn document(
+    definitions: &Definitions,
+    resources: &Resources,
+    (group, version): (&str, &str),
+    root: &str,
+) -> String {
+    let mut paths = Map::new();
+    let mut types: Vec<String> = common_types().collect();
     for resource in resources.of_version(group, version) {
         add_paths(&mut paths, root, resource);
-        schemas.insert(schema_name(resource), schema(resource));
-        schemas.insert(format!("{}List", schema_name(resource)), list_schema(resource));
+        types.extend(types_of(resource));
     }
-    json!({
-        "openapi": "3.0.0",
-        "info": { "title": "Kubernetes", "version": server },
-        "paths": paths,
-        "components": { "schemas": schemas },
-    })
-}
-
-/// Names as upstream's: `io.k8s.api.core.v1.Service`.
-pub(crate) fn schema_name(resource: &Resource) -> String {
-    let info = resource.info;
-    let group =
-        if info.group.is_empty() { "core" } else { info.group.split('.').next().unwrap_or(info.group) };
-    format!("io.k8s.api.{group}.{}.{}", info.version, info.kind)
-}
-
-fn gvk(resource: &Resource) -> Value {
-    let info = resource.info;
-    json!({ "group": info.group, "version": info.version, "kind": info.kind })
-}
-
-fn schema(resource: &Resource) -> Value {
-    json!({
-        "type": "object",
-        "description": format!("{} of {}.", resource.info.kind, resource.api_version),
-        "properties": {
-            "apiVersion": { "type": "string" },
-            "kind": { "type": "string" },
-            "metadata": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-        },
-        "x-kubernetes-preserve-unknown-fields": true,
-        "x-kubernetes-group-version-kind": [gvk(resource)],
-    })
-}
-
-fn list_schema(resource: &Resource) -> Value {
-    let mut kind = gvk(resource);
-    kind["kind"] = format!("{}List", resource.info.kind).into();
-    let item = format!("#/components/schemas/{}", schema_name(resource));
-    json!({
-        "type": "object",
-        "required": ["items"],
-        "properties": {
-            "apiVersion": { "type": "string" },
-            "kind": { "type": "string" },
-            "metadata": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-            "items": { "type": "array", "items": { "$ref": item } },
-        },
-        "x-kubernetes-group-version-kind": [kind],
-    })
+    let info = json!({ "title": "Kubernetes", "version": GIT_VERSION });
+    let mut out = format!(
+        r#"{{"openapi":"3.0.0","info":{info},"paths":{},"components":{{"schemas":{{"#,
+        Value::Object(paths)
+    );
+    for (at, (name, schema)) in definitions.closure(types).into_iter().enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        out.push_str(&format!("{comma}\"{name}\":{schema}"));
+    }
+    out.push_str("}}}");
+    out
 }
 
 fn add_paths(paths: &mut Map<String, Value>, root: &str, resource: &Resource) {
@@ -138,7 +137,7 @@ fn add_paths(paths: &mut Map<String, Value>, root: &str, resource: &Resource) {
         collection,
         json!({
             "get": operation(resource, "list", &[]),
-            "post": operation(resource, "post", WRITE),
+            "post": writing(resource, "post"),
             "delete": operation(resource, "deletecollection", &["dryRun"]),
         }),
     );
@@ -147,10 +146,10 @@ fn add_paths(paths: &mut Map<String, Value>, root: &str, resource: &Resource) {
         let operations = match sub {
             Subresource::Status => json!({
                 "get": operation(resource, "get", &[]),
-                "put": operation(resource, "put", WRITE),
+                "put": writing(resource, "put"),
                 "patch": patch_operation(resource),
             }),
-            Subresource::Finalize => json!({ "put": operation(resource, "put", WRITE) }),
+            Subresource::Finalize => json!({ "put": writing(resource, "put") }),
             // Of other kinds than this one.
             Subresource::Scale | Subresource::Binding => continue,
         };
@@ -160,7 +159,7 @@ fn add_paths(paths: &mut Map<String, Value>, root: &str, resource: &Resource) {
         item,
         json!({
             "get": operation(resource, "get", &[]),
-            "put": operation(resource, "put", WRITE),
+            "put": writing(resource, "put"),
             "patch": patch_operation(resource),
             "delete": operation(resource, "delete", &["dryRun"]),
         }),
@@ -169,27 +168,44 @@ fn add_paths(paths: &mut Map<String, Value>, root: &str, resource: &Resource) {
 
 const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
 
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
 fn operation(resource: &Resource, action: &str, parameters: &[&str]) -> Value {
     let parameters: Vec<Value> = parameters
         .iter()
         .map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string", "uniqueItems": true } }))
         .collect();
-    let name =
-        if action == "list" { format!("{}List", schema_name(resource)) } else { schema_name(resource) };
-    let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+    let [list, item] = types_of(resource);
+    let schema = match action {
+        "list" => reference(&list),
+        "delete" | "deletecollection" => reference(&format!("{META}.Status")),
+        _ => reference(&item),
+    };
+    let info = resource.info;
     json!({
         "parameters": parameters,
         "responses": { "200": { "description": "OK", "content": { "application/json": { "schema": schema } } } },
         "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": gvk(resource),
+        "x-kubernetes-group-version-kind": { "group": info.group, "version": info.version, "kind": info.kind },
     })
+}
+
+fn writing(resource: &Resource, action: &str) -> Value {
+    let mut operation = operation(resource, action, WRITE);
+    let schema = reference(&type_name(resource.info));
+    operation["requestBody"] = json!({ "content": { "*/*": { "schema": schema } }, "required": true });
+    operation
 }
 
 fn patch_operation(resource: &Resource) -> Value {
     let mut operation = operation(resource, "patch", WRITE);
-    operation["requestBody"] = json!({ "content": {
-        "application/json-patch+json": { "schema": { "type": "array", "items": { "type": "object" } } },
-        "application/merge-patch+json": { "schema": { "type": "object" } },
+    let patch = json!({ "schema": reference(&format!("{META}.Patch")) });
+    operation["requestBody"] = json!({ "required": true, "content": {
+        "application/json-patch+json": patch,
+        "application/merge-patch+json": patch,
+        "application/strategic-merge-patch+json": patch,
     } });
     operation
 }

@@ -56,7 +56,7 @@ impl ApiServer {
         let resources = Resources::new(svcd_api::registry().all());
         Arc::new(Self {
             discovery: Discovery::new(&resources),
-            openapi: OpenApi::new(&resources, version::GIT_VERSION),
+            openapi: OpenApi::default(),
             in_flight: InFlight::new(&config.limits),
             frames: Frames::new(),
             metrics: Metrics::new(),
@@ -141,9 +141,9 @@ impl ApiServer {
             Route::Groups => self.discovery.groups(headers),
             Route::Group(group) => self.discovery.group(&group, headers),
             Route::GroupVersion { group, version } => self.discovery.version(&group, &version, headers),
-            Route::OpenApiIndex => Ok(self.openapi.index(headers)),
-            Route::OpenApi(root) => self.openapi.version(&root, headers),
-            Route::OpenApiV2 => Ok(self.openapi.v2(headers)),
+            Route::OpenApiIndex => Ok(self.openapi.index(&self.resources, headers)),
+            Route::OpenApi(root) => OpenApi::version(&self.resources, &root, headers),
+            Route::OpenApiV2 => Ok(OpenApi::v2(&self.resources, headers)),
             Route::Cluster => Ok(self.cluster()),
             _ => Err(Failure::no_such_path()),
         }
@@ -152,7 +152,7 @@ impl ApiServer {
     /// The paths that exist, for people who look at `/`.
     fn index(&self) -> serde_json::Value {
         let mut paths: Vec<String> =
-            ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz"]
+            ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz"]
                 .into_iter()
                 .chain(["/svcd.io/v1/cluster", "/svcd.io/v1/join", "/version"])
                 .map(str::to_owned)

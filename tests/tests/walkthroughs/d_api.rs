@@ -224,3 +224,30 @@ fn d9_a_node_whose_agent_stops_is_not_ready_and_its_pods_leave() {
         if ready.contains("true") { Err(ready) } else { Ok(()) }
     });
 }
+
+#[test]
+fn d3_explain_says_what_fields_mean() {
+    let lab = Lab::shared();
+    let ports = lab.kubectl(&["explain", "service.spec.ports"]).ok();
+    assert!(
+        ports.starts_with("KIND:       Service\nVERSION:    v1\n\nFIELD: ports <[]ServicePort>\n"),
+        "{ports}"
+    );
+    assert!(
+        ports.contains("  port\t<integer> -required-\n    The port that will be exposed by this service.\n"),
+        "{ports}"
+    );
+    let spec = lab.kubectl(&["explain", "svc.spec", "--recursive"]).ok();
+    assert!(
+        spec.contains("    targetPort\t<IntOrString>\n")
+            && spec.contains("  selector\t<map[string]string>\n"),
+        "{spec}"
+    );
+    let conditions = lab.kubectl(&["explain", "endpointslice.endpoints.conditions"]).ok();
+    assert!(
+        conditions.starts_with("GROUP:      discovery.k8s.io\nKIND:       EndpointSlice\n"),
+        "{conditions}"
+    );
+    let missing = lab.kubectl(&["explain", "service.spec.nosuch"]).failed();
+    assert!(missing.contains("error: field \"nosuch\" does not exist"), "{missing}");
+}

@@ -103,14 +103,51 @@ async fn openapi_says_that_patches_validate_fields() {
     }
 }
 
+/// What `kubectl explain` and clients that merge by themselves read.
+#[tokio::test]
+async fn openapi_v3_has_the_fields_with_their_meaning() {
+    let cluster = Cluster::new().await;
+    let document = cluster.admin.get("/openapi/v3/api/v1").await.expect(200);
+    let schemas = &document["components"]["schemas"];
+    let port = &schemas["io.k8s.api.core.v1.ServicePort"];
+    assert_eq!(port["required"], json!(["port"]));
+    assert_eq!(port["properties"]["port"]["description"], "The port that will be exposed by this service.");
+    assert_eq!(port["properties"]["protocol"]["enum"], json!(["SCTP", "TCP", "UDP"]));
+    let mut loose = Vec::new();
+    collect_references(&document, &mut loose);
+    assert!(loose.len() > 100);
+    loose.retain(|name| schemas.get(name).is_none());
+    assert!(loose.is_empty(), "{loose:?}");
+    let patch = &document["paths"]["/api/v1/namespaces/{namespace}/services/{name}"]["patch"];
+    assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_object());
+}
+
+fn collect_references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            let name = map.get("$ref").and_then(Value::as_str).map(|r| r.rsplit('/').next().unwrap_or(r));
+            found.extend(name.map(str::to_owned));
+            map.values().for_each(|inner| collect_references(inner, found));
+        }
+        Value::Array(list) => list.iter().for_each(|inner| collect_references(inner, found)),
+        _ => {}
+    }
+}
+
 /// What kubectl reads before it checks a file with a `List`.
 #[tokio::test]
-async fn openapi_v2_names_the_kinds_in_protobuf() {
+async fn openapi_v2_in_protobuf_and_in_json() {
     let cluster = Cluster::new().await;
-    let reply = cluster.admin.get("/openapi/v2").await;
+    let accept = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    let reply = cluster.admin.send(Method::GET, "/openapi/v2", &accept, "").await;
     assert!(reply.headers[CONTENT_TYPE].to_str().unwrap().ends_with("+protobuf"));
     let text = String::from_utf8_lossy(&reply.bytes);
     assert!(text.contains(r#"[{"group":"apps","kind":"Deployment","version":"v1"}]"#));
+    assert!(text.contains("#/definitions/io.k8s.api.core.v1.ServicePort"));
+    let document = cluster.admin.get("/openapi/v2").await.expect(200);
+    let spec = &document["definitions"]["io.k8s.api.core.v1.ServiceSpec"]["properties"];
+    assert_eq!(spec["ports"]["items"], json!({ "$ref": "#/definitions/io.k8s.api.core.v1.ServicePort" }));
+    assert_eq!(spec["ports"]["x-kubernetes-patch-merge-key"], "port");
 }
 
 #[tokio::test]
