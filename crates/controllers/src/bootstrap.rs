@@ -139,6 +139,10 @@ async fn api_server(world: &World) -> Result<(), Error> {
     }
     let (config, key) = (&world.config, Key::new("default", "kubernetes"));
     service(world, &key, objects::api_service(config.kubernetes_address()?, config.advertise.port())).await?;
+    // Nobody else reaches a server on loopback, and the API refuses such endpoints.
+    if config.advertise.ip().is_loopback() {
+        return Ok(());
+    }
     let wanted = objects::api_slice(config.advertise);
     let held = world.slices.get(&key);
     let api = world.namespaced::<EndpointSlice>(&key.namespace);

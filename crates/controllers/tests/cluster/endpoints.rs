@@ -40,6 +40,20 @@ async fn expect(cluster: &Cluster, service: &str, wanted: &[(&str, bool, bool, b
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_loopback_has_a_service_without_endpoints() {
+    let mut alone = config();
+    alone.advertise.set_ip([127, 0, 0, 1].into());
+    let cluster = Cluster::start(alone).await;
+    let services = cluster.api::<Service>();
+    eventually("default/kubernetes", || async { services.get_opt("kubernetes").await.unwrap() }).await;
+    eventually("kube-system/kube-dns", || async {
+        cluster.api_in::<Service>("kube-system").get_opt("kube-dns").await.unwrap()
+    })
+    .await;
+    assert!(slices(&cluster, "default", "kubernetes").await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_cluster_is_furnished_and_repairs_itself() {
     let cluster = Cluster::start(config()).await;
