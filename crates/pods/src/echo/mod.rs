@@ -2,7 +2,7 @@
 //!
 //! Runs as a process of its own (`__echo`), on one thread, in a few megabytes. HTTP on the pod's TCP container ports, or
 //! 8080; UDP ports send datagrams back; `--tcp PORT` (an argument of the container, or `ECHO_TCP` in its environment)
-//! makes a port send raw bytes back. `SIGTERM` lets requests in flight end.
+//! makes a port send raw bytes back. On `SIGTERM` it serves until nobody new comes.
 
 mod answer;
 mod options;

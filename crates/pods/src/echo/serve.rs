@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -20,6 +21,10 @@ use super::answer::{Health, answer};
 
 /// For requests in flight when the end comes.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Told to end, the server goes on until nobody has come for this long: the nodes' rules still name it for a moment.
+const QUIET: Duration = Duration::from_millis(500);
+/// But no longer than this.
+const LAST_CALL: Duration = Duration::from_secs(10);
 /// For a client to send its request's head, also on an idle connection.
 const HEAD: Duration = Duration::from_secs(60);
 /// A pause after a failed accept (no file descriptors left), so as not to spin.
@@ -31,14 +36,14 @@ pub(crate) async fn run(options: Options) -> io::Result<()> {
     let options = Arc::new(options);
     let health = Arc::new(Health::default());
     let graceful = Arc::new(GracefulShutdown::new());
+    let arrivals = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
     for port in &options.http {
-        let listener = bind(*port).await?;
-        tasks.spawn(serve_http(listener, Arc::clone(&options), Arc::clone(&health), Arc::clone(&graceful)));
+        let door = Door { listener: bind(*port).await?, arrivals: Arc::clone(&arrivals) };
+        tasks.spawn(serve_http(door, Arc::clone(&options), Arc::clone(&health), Arc::clone(&graceful)));
     }
     for port in &options.tcp {
-        let listener = bind(*port).await?;
-        tasks.spawn(serve_tcp(listener));
+        tasks.spawn(serve_tcp(Door { listener: bind(*port).await?, arrivals: Arc::clone(&arrivals) }));
     }
     for port in &options.udp {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, *port)).await.map_err(named("UDP", *port))?;
@@ -46,6 +51,8 @@ pub(crate) async fn run(options: Options) -> io::Result<()> {
     }
     println!("echo: listening (http {:?}, tcp {:?}, udp {:?})", options.http, options.tcp, options.udp);
     end.recv().await;
+    // Cut short or not, the last guests have been served.
+    let _ = timeout(LAST_CALL, async { while timeout(QUIET, arrivals.notified()).await.is_ok() {} }).await;
     // Listeners close, so new connections are refused while old requests get their answers.
     tasks.shutdown().await;
     if let Some(graceful) = Arc::into_inner(graceful) {
@@ -63,14 +70,15 @@ fn named(protocol: &'static str, port: u16) -> impl FnOnce(io::Error) -> io::Err
     move |error| io::Error::new(error.kind(), format!("cannot listen on {protocol} port {port}: {error}"))
 }
 
-async fn serve_http(
+/// Where clients come in, and who hears that one came.
+struct Door {
     listener: TcpListener,
-    options: Arc<Options>,
-    health: Arc<Health>,
-    graceful: Arc<GracefulShutdown>,
-) {
+    arrivals: Arc<Notify>,
+}
+
+async fn serve_http(door: Door, options: Arc<Options>, health: Arc<Health>, graceful: Arc<GracefulShutdown>) {
     loop {
-        let Some((stream, client)) = accept(&listener).await else { continue };
+        let Some((stream, client)) = door.accept().await else { continue };
         let server = stream.local_addr().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let (options, health) = (Arc::clone(&options), Arc::clone(&health));
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -87,9 +95,9 @@ async fn serve_http(
     }
 }
 
-async fn serve_tcp(listener: TcpListener) {
+async fn serve_tcp(door: Door) {
     loop {
-        let Some((mut stream, _)) = accept(&listener).await else { continue };
+        let Some((mut stream, _)) = door.accept().await else { continue };
         tokio::spawn(async move {
             let (mut reader, mut writer) = stream.split();
             // Errors are clients that went away.
@@ -98,12 +106,17 @@ async fn serve_tcp(listener: TcpListener) {
     }
 }
 
-async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    match listener.accept().await {
-        Ok(accepted) => Some(accepted),
-        Err(_) => {
-            tokio::time::sleep(PAUSE).await;
-            None
+impl Door {
+    async fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        match self.listener.accept().await {
+            Ok(accepted) => {
+                self.arrivals.notify_one();
+                Some(accepted)
+            }
+            Err(_) => {
+                tokio::time::sleep(PAUSE).await;
+                None
+            }
         }
     }
 }
