@@ -25,6 +25,8 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     type Object: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned;
 
     const INFO: &'static KindInfo;
+    /// See [`Kind::is_virtual`].
+    const VIRTUAL: bool = false;
     const NAMES: NameRule = NameRule::Subdomain;
     /// What a new object's `status` is, whatever the client sent; `None` keeps what it sent.
     const INITIAL_STATUS: Option<&'static str> = None;
@@ -208,6 +210,11 @@ impl<B: Behavior> Kind for Adapter<B> {
         let Some(object) = Self::read(new) else {
             return vec![FieldError::internal("", "the object does not decode")];
         };
+        if B::VIRTUAL {
+            metadata::validate_virtual(object.metadata(), &mut errors);
+            B::validate(&object, &mut errors);
+            return errors;
+        }
         let old = old.and_then(Self::read);
         metadata::validate(object.metadata(), B::INFO.namespaced, B::NAMES, &mut errors);
         if let Some(old) = &old {
@@ -262,6 +269,10 @@ impl<B: Behavior> Kind for Adapter<B> {
 
     fn deletion_grace_seconds(&self, object: &Value) -> Option<i64> {
         B::deletion_grace_seconds(&Self::read(object)?)
+    }
+
+    fn is_virtual(&self) -> bool {
+        B::VIRTUAL
     }
 
     fn merge_keys(&self, path: &str) -> Option<&'static [&'static str]> {

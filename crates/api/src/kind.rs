@@ -159,6 +159,11 @@ pub trait Kind: Send + Sync + 'static {
     /// One table row, a cell for each column. Ages are relative to `now`.
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
 
+    /// A kind whose objects are questions: they are created, answered and never stored.
+    fn is_virtual(&self) -> bool {
+        false
+    }
+
     /// What the object wants exclusively. `old` is the stored object on an update: claims that it already holds are
     /// listed with their exact value.
     fn claims(&self, _object: &Value, _old: Option<&Value>) -> Vec<Claim> {

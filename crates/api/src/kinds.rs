@@ -1,5 +1,7 @@
-//! One file a kind.
+//! One file a kind, and one for all kinds that are only questions.
 
+pub(crate) mod cluster_role;
+pub(crate) mod cluster_role_binding;
 pub(crate) mod config_map;
 pub(crate) mod deployment;
 pub(crate) mod endpoint_slice;
@@ -9,7 +11,11 @@ pub(crate) mod lease;
 pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
+pub(crate) mod rbac;
 pub(crate) mod replica_set;
+pub(crate) mod review;
+pub(crate) mod role;
+pub(crate) mod role_binding;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;

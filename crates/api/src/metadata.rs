@@ -42,6 +42,14 @@ pub(crate) fn validate(meta: &ObjectMeta, namespaced: bool, rule: NameRule, erro
     }
 }
 
+/// What is never stored has a place at most, and nothing else to be told from others by.
+pub(crate) fn validate_virtual(meta: &ObjectMeta, errors: &mut Vec<FieldError>) {
+    let place = ObjectMeta { namespace: meta.namespace.clone(), ..ObjectMeta::default() };
+    if *meta != place {
+        errors.push(FieldError::invalid("metadata", meta, "must be empty"));
+    }
+}
+
 fn validate_namespace(namespace: &str, namespaced: bool, errors: &mut Vec<FieldError>) {
     let path = "metadata.namespace";
     match (namespaced, namespace) {

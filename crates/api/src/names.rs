@@ -23,6 +23,8 @@ pub enum NameRule {
     Label,
     /// RFC 1123 subdomain, at most 253 characters.
     Subdomain,
+    /// Anything that can stand between two slashes of a path.
+    PathSegment,
 }
 
 impl NameRule {
@@ -31,16 +33,28 @@ impl NameRule {
         match self {
             Self::Label => label(name),
             Self::Subdomain => subdomain(name),
+            Self::PathSegment => path_segment(name),
         }
     }
 
     /// What is wrong with the name's start, to which a suffix will be added.
     pub fn check_prefix(self, prefix: &str) -> Vec<String> {
+        if self == Self::PathSegment {
+            return path_segment_parts(prefix);
+        }
         match prefix.strip_suffix('-') {
             Some(start) if !start.is_empty() => self.check(&format!("{start}a")),
             _ => self.check(prefix),
         }
     }
+}
+
+fn path_segment(name: &str) -> Vec<String> {
+    if matches!(name, "." | "..") { vec![format!("may not be '{name}'")] } else { path_segment_parts(name) }
+}
+
+fn path_segment_parts(name: &str) -> Vec<String> {
+    ['/', '%'].into_iter().filter(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'")).collect()
 }
 
 fn longer_than(max: usize, text: &str) -> Option<String> {
@@ -208,6 +222,14 @@ mod tests {
         assert!(NameRule::Label.check_prefix("web-").is_empty());
         assert_eq!(NameRule::Label.check_prefix("-").len(), 1);
         assert_eq!(NameRule::Label.check_prefix("Web-").len(), 1);
+    }
+
+    #[test]
+    fn names_of_roles_are_segments_of_paths() {
+        assert!(NameRule::PathSegment.check("system:aggregate-to-view").is_empty());
+        assert_eq!(NameRule::PathSegment.check(".."), ["may not be '..'"]);
+        assert_eq!(NameRule::PathSegment.check("a/b%"), ["may not contain '/'", "may not contain '%'"]);
+        assert!(NameRule::PathSegment.check_prefix(".").is_empty());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use crate::kind::Kind;
 use crate::kinds;
 
 static KINDS: &[&dyn Kind] = &[
+    &Adapter::<kinds::cluster_role::ClusterRoles>::new(),
+    &Adapter::<kinds::cluster_role_binding::ClusterRoleBindings>::new(),
     &Adapter::<kinds::config_map::ConfigMaps>::new(),
     &Adapter::<kinds::deployment::Deployments>::new(),
     &Adapter::<kinds::endpoint_slice::EndpointSlices>::new(),
@@ -15,6 +17,14 @@ static KINDS: &[&dyn Kind] = &[
     &Adapter::<kinds::node::Nodes>::new(),
     &Adapter::<kinds::pod::Pods>::new(),
     &Adapter::<kinds::replica_set::ReplicaSets>::new(),
+    &Adapter::<kinds::review::LocalSubjectAccessReviews>::new(),
+    &Adapter::<kinds::review::SelfSubjectAccessReviews>::new(),
+    &Adapter::<kinds::review::SelfSubjectReviews>::new(),
+    &Adapter::<kinds::review::SelfSubjectRulesReviews>::new(),
+    &Adapter::<kinds::review::SubjectAccessReviews>::new(),
+    &Adapter::<kinds::review::TokenReviews>::new(),
+    &Adapter::<kinds::role::Roles>::new(),
+    &Adapter::<kinds::role_binding::RoleBindings>::new(),
     &Adapter::<kinds::secret::Secrets>::new(),
     &Adapter::<kinds::service::Services>::new(),
     &Adapter::<kinds::service_account::ServiceAccounts>::new(),

@@ -3,15 +3,16 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
 use rustls_pki_types::CertificateDer;
-use serde_json::Value;
+use serde_json::{Value, json};
 use svcd_pki::{Certificate, hash_secret};
 use tokio_util::sync::CancellationToken;
 
 use crate::errors::Failure;
 use crate::record;
+use crate::reviews::user_info;
 use crate::server::ApiServer;
 use crate::user::{BOOTSTRAPPERS, User};
 
@@ -47,24 +48,37 @@ impl Peer {
 }
 
 impl ApiServer {
-    /// The user of a request; `None` when nothing says who it is.
-    pub(crate) async fn authenticate(
-        &self,
-        peer: &Peer,
-        headers: &HeaderMap,
-    ) -> Result<Option<User>, Failure> {
+    /// The user of a request; the anonymous one when nothing says who it is.
+    pub(crate) async fn authenticate(&self, peer: &Peer, headers: &HeaderMap) -> Result<User, Failure> {
         if let Some(user) = &peer.user {
-            return Ok(Some(user.clone()));
+            return Ok(user.clone());
         }
-        let Some(header) = headers.get(AUTHORIZATION) else { return Ok(None) };
+        let Some(header) = headers.get(AUTHORIZATION) else { return Ok(User::anonymous()) };
         let token = header.to_str().ok().and_then(|h| h.strip_prefix("Bearer ")).map(str::trim);
         let token = token.filter(|t| t.len() <= LONGEST_TOKEN).ok_or_else(Failure::unauthorized)?;
+        self.bearer(token).await
+    }
+
+    /// Whose token this is.
+    async fn bearer(&self, token: &str) -> Result<User, Failure> {
         let (id, secret) = token.split_once('.').ok_or_else(Failure::unauthorized)?;
         if id.is_empty() || !id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             return Err(Failure::unauthorized());
         }
         self.join_token(id, secret).await?;
-        Ok(Some(User::new(format!("system:bootstrap:{id}"), [BOOTSTRAPPERS])))
+        Ok(User::new(format!("system:bootstrap:{id}"), [BOOTSTRAPPERS]))
+    }
+
+    /// The `status` of a TokenReview.
+    pub(crate) async fn token_review(&self, spec: &Value) -> Result<Value, Failure> {
+        let token = spec["token"].as_str().filter(|t| t.len() <= LONGEST_TOKEN).unwrap_or_default();
+        match self.bearer(token).await {
+            Ok(user) => Ok(json!({ "authenticated": true, "user": user_info(&user) })),
+            Err(failure) if failure.code() == StatusCode::UNAUTHORIZED => {
+                Ok(json!({ "user": {}, "error": "invalid bearer token" }))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn join_token(&self, id: &str, secret: &str) -> Result<(), Failure> {
@@ -105,8 +119,6 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn token(expiration: &str) -> Value {

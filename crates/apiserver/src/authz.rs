@@ -1,14 +1,66 @@
-//! Who may do what, by fixed rules until RBAC is served: the masters everything, an agent what its node needs, a holder
-//! of a join token nothing but join. Some rules need the object itself: those come as a [`Guard`] that the write path
-//! holds against it.
+//! Who may do what. The masters may do everything, a holder of a join token nothing but join, an agent what its node
+//! needs, and beyond that everybody what RBAC gives them. Decided from an index in memory; the store is not read. Some
+//! rules need the object itself: those come as a [`Guard`] that the write path holds against it.
+
+pub(crate) mod aggregate;
+pub(crate) mod defaults;
+pub(crate) mod escalation;
+mod keep;
+mod node;
+pub(crate) mod rbac;
+
+use std::time::Duration;
 
 use serde_json::Value;
-use svcd_api::kind::{KindInfo, Subresource};
+use svcd_store::Revision;
+use tokio_util::sync::DropGuard;
 
 use crate::call::Call;
 use crate::errors::Failure;
 use crate::route::{Target, Verb, subresource_name};
+use crate::server::ApiServer;
 use crate::user::{BOOTSTRAPPERS, MASTERS, User};
+
+/// How long a refusal waits for the index to know of what was written before it.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked<'a> {
+    /// Something to objects.
+    Objects(Objects<'a>),
+    /// Something to a path that is not an object's.
+    Path {
+        /// The method in small letters.
+        verb: &'a str,
+        /// The whole path.
+        path: &'a str,
+    },
+}
+
+/// Objects, and what is to be done to them. What is empty is not named.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Objects<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) subresource: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> Objects<'a> {
+    pub(crate) fn of(verb: &'a str, target: &'a Target) -> Self {
+        Self {
+            verb,
+            group: target.resource.info.group,
+            resource: target.resource.info.plural,
+            subresource: target.subresource.map_or("", subresource_name),
+            namespace: target.namespace(),
+            name: target.name(),
+        }
+    }
+}
 
 /// What must hold of the object of an allowed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,83 +77,125 @@ impl Guard {
             Self::Named(name) => object["metadata"]["name"] == name.as_str(),
             Self::OnNode(node) => object["spec"]["nodeName"] == node.as_str(),
         };
-        if holds { Ok(()) } else { Err(refusal(&call.user, call.verb, &call.target)) }
+        if holds { Ok(()) } else { Err(refusal(&call.user, call.verb.name(), &call.target)) }
     }
 }
 
-/// May the user do this? If so, under which condition on the object?
-pub(crate) fn authorize(user: &User, verb: Verb, target: &Target) -> Result<Option<Guard>, Failure> {
-    if user.is_in(MASTERS) {
-        return Ok(None);
-    }
-    let allowed = user.node_name().and_then(|node| node_rule(node, verb, target));
-    allowed.ok_or_else(|| refusal(user, verb, target))
+/// An answer.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Yes, under a condition on the object if there is one; RBAC says why.
+    Allowed(Option<Guard>, Option<rbac::Grounds>),
+    /// No.
+    Refused,
 }
 
-/// The kinds that every agent reads: what its proxy, its DNS and its pods are made from. Secrets are not among them: an
-/// agent has no use for them yet, and a stolen node certificate must not open them.
-const READABLE: &[(&str, &[&str])] = &[
-    ("", &["services", "endpoints", "nodes", "namespaces", "pods", "configmaps"]),
-    ("discovery.k8s.io", &["endpointslices"]),
-];
-const NODE_LEASES: &str = "kube-node-lease";
+impl Decision {
+    pub(crate) fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed(..))
+    }
+}
 
-/// What an agent may do; `None` forbids, `Some(None)` allows without condition.
-fn node_rule(node: &str, verb: Verb, target: &Target) -> Option<Option<Guard>> {
-    let KindInfo { group, plural, .. } = *target.resource.info;
-    let named = || Some(Some(Guard::Named(node.to_owned())));
-    match (group, plural, target.subresource, verb) {
-        (_, _, None, Verb::Get | Verb::List | Verb::Watch) if reads(group, plural) => Some(None),
-        ("", "nodes", None, Verb::Create | Verb::Update | Verb::Patch) => named(),
-        ("", "nodes", Some(Subresource::Status), Verb::Get | Verb::Update | Verb::Patch) => named(),
-        ("coordination.k8s.io", "leases", None, Verb::Create | Verb::Update | Verb::Patch)
-            if target.namespace() == NODE_LEASES =>
-        {
-            named()
+/// What decisions are made from.
+pub(crate) struct Authorizer {
+    pub(crate) rbac: rbac::Index,
+    nodes: node::References,
+    progress: keep::Progress,
+    /// Ends the task that keeps the index.
+    keeper: std::sync::OnceLock<DropGuard>,
+}
+
+impl Authorizer {
+    pub(crate) fn new() -> Self {
+        Self {
+            rbac: rbac::Index::default(),
+            nodes: node::References::default(),
+            progress: keep::Progress::new(),
+            keeper: std::sync::OnceLock::new(),
         }
-        ("coordination.k8s.io", "leases", None, Verb::Get)
-            if target.namespace() == NODE_LEASES && target.name() == node =>
-        {
-            Some(None)
+    }
+
+    /// Decides from what the index knows now.
+    pub(crate) fn decide(&self, user: &User, asked: &Asked<'_>) -> Decision {
+        if user.is_in(MASTERS) {
+            return Decision::Allowed(None, None);
         }
-        ("", "pods", Some(Subresource::Status), Verb::Update | Verb::Patch)
-        | ("", "pods", None, Verb::Delete) => Some(Some(Guard::OnNode(node.to_owned()))),
-        ("" | "events.k8s.io", "events", None, Verb::Create | Verb::Update | Verb::Patch) => Some(None),
-        _ => None,
+        if user.is_in(BOOTSTRAPPERS) {
+            return Decision::Refused;
+        }
+        if let (Some(node), Asked::Objects(objects)) = (user.node_name(), asked)
+            && let Some(guard) = node::rule(node, objects, &self.nodes)
+        {
+            return Decision::Allowed(guard, None);
+        }
+        match self.rbac.grounds(user, asked) {
+            Some(grounds) => Decision::Allowed(None, Some(grounds)),
+            None => Decision::Refused,
+        }
+    }
+
+    /// As [`Authorizer::decide`]; who was just given a right has it: a refusal first waits until the index knows of
+    /// everything that was written before.
+    pub(crate) async fn decide_settled(&self, user: &User, asked: &Asked<'_>, now: Revision) -> Decision {
+        let decision = self.decide(user, asked);
+        if decision.is_allowed() || !self.progress.reach(now, SETTLE).await {
+            return decision;
+        }
+        self.decide(user, asked)
     }
 }
 
-fn reads(group: &str, plural: &str) -> bool {
-    READABLE.iter().any(|(g, plurals)| *g == group && plurals.contains(&plural))
+impl ApiServer {
+    /// May the user do this?
+    pub(crate) async fn decide(&self, user: &User, asked: &Asked<'_>) -> Decision {
+        self.authorizer.decide_settled(user, asked, self.store.revision()).await
+    }
+
+    /// Everything that RBAC lets a user do in a namespace.
+    pub(crate) async fn rules_for(&self, user: &User, namespace: &str) -> Vec<rbac::Rule> {
+        self.authorizer.progress.reach(self.store.revision(), SETTLE).await;
+        self.authorizer.rbac.rules(user, namespace)
+    }
+
+    /// May the user do this to objects? If so, under which condition on them?
+    pub(crate) async fn authorize(
+        &self,
+        user: &User,
+        verb: Verb,
+        target: &Target,
+    ) -> Result<Option<Guard>, Failure> {
+        match self.decide(user, &Asked::Objects(Objects::of(verb.name(), target))).await {
+            Decision::Allowed(guard, _) => Ok(guard),
+            Decision::Refused => Err(refusal(user, verb.name(), target)),
+        }
+    }
+
+    /// May the user read a path that is not an object's (discovery, OpenAPI, metrics, health checks)?
+    pub(crate) async fn authorize_path(&self, user: &User, verb: &str, path: &str) -> Result<(), Failure> {
+        if self.decide(user, &Asked::Path { verb, path }).await.is_allowed() {
+            return Ok(());
+        }
+        Err(Failure::forbidden_path(&user.name, verb, path))
+    }
 }
 
 /// `User "x" cannot create resource "services" in API group "" in the namespace "default"`.
-fn refusal(user: &User, verb: Verb, target: &Target) -> Failure {
-    let info = target.resource.info;
-    let resource = match target.subresource {
-        Some(subresource) => format!("{}/{}", info.plural, subresource_name(subresource)),
-        None => info.plural.to_owned(),
-    };
-    let place = match &target.namespace {
-        Some(namespace) => format!("in the namespace {namespace:?}"),
-        None => "at the cluster scope".to_owned(),
-    };
-    let why = format!(
-        "User {:?} cannot {} resource {resource:?} in API group {:?} {place}",
-        user.name,
-        verb.name(),
-        info.group
-    );
-    Failure::forbidden(info, target.name(), &why)
+pub(crate) fn refusal(user: &User, verb: &str, target: &Target) -> Failure {
+    let why = cannot(&user.name, &Objects::of(verb, target));
+    Failure::forbidden(target.resource.info, target.name(), &why)
 }
 
-/// May the user read a path that is not an object's (discovery, OpenAPI, metrics, health checks)?
-pub(crate) fn authorize_path(user: &User, verb: &str, path: &str) -> Result<(), Failure> {
-    let metrics = path.trim_end_matches('/') == "/metrics";
-    if user.is_in(MASTERS) || (!user.is_in(BOOTSTRAPPERS) && !metrics) {
-        return Ok(());
-    }
-    Err(Failure::forbidden_path(&user.name, verb, path))
+/// Who cannot do what, and where.
+pub(crate) fn cannot(user: &str, objects: &Objects<'_>) -> String {
+    let Objects { verb, group, resource, subresource, namespace, .. } = objects;
+    let resource =
+        if subresource.is_empty() { (*resource).to_owned() } else { format!("{resource}/{subresource}") };
+    let place = if namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {namespace:?}")
+    };
+    format!("User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}")
 }
 
 /// May the user join? Whoever holds a join token, and the masters, who could make one.

@@ -41,6 +41,7 @@ impl ApiServer {
             return Err(Failure::bad_request("resourceVersion should not be set on objects to be created"));
         }
         call.check(&object)?;
+        self.check_grants(call, &object, None).await?;
         let base = metadata::text(&object, "generateName").to_owned();
         let generated = metadata::text(&object, "name").is_empty() && !base.is_empty();
         for round in 1.. {

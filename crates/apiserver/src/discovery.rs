@@ -153,12 +153,20 @@ fn resource_list(group: &str, version: &str, resources: &Resources) -> Document 
     }))
 }
 
+/// Questions are asked, and nothing else can be done with them.
+fn verbs(resource: &Resource) -> &'static [&'static str] {
+    if resource.kind.is_virtual() { &["create"] } else { VERBS }
+}
+
 fn resource_entry(resource: &Resource) -> Value {
     let info = resource.info;
     let mut entry = json!({
         "name": info.plural, "singularName": info.singular, "namespaced": info.namespaced, "kind": info.kind,
-        "verbs": VERBS, "storageVersionHash": storage_hash(resource),
+        "verbs": verbs(resource),
     });
+    if !resource.kind.is_virtual() {
+        entry["storageVersionHash"] = storage_hash(resource).into();
+    }
     if !info.short_names.is_empty() {
         entry["shortNames"] = json!(info.short_names);
     }
@@ -214,7 +222,7 @@ fn aggregated_resource(resource: &Resource) -> Value {
         "responseKind": response_kind((info.group, info.version, info.kind)),
         "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": info.singular,
-        "verbs": VERBS,
+        "verbs": verbs(resource),
     });
     if !info.short_names.is_empty() {
         entry["shortNames"] = json!(info.short_names);

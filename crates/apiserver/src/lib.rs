@@ -35,6 +35,7 @@ mod read;
 mod record;
 mod represent;
 mod resources;
+mod reviews;
 mod route;
 mod serve;
 mod server;
@@ -49,5 +50,7 @@ pub use config::Config;
 pub use limits::Limits;
 pub use serve::ServeError;
 pub use server::ApiServer;
-pub use user::{AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES, User};
+pub use user::{
+    ANONYMOUS, AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES, SERVICE_ACCOUNTS, UNAUTHENTICATED, User,
+};
 pub use version::GIT_VERSION;

@@ -132,6 +132,11 @@ fn add_paths(paths: &mut Map<String, Value>, root: &str, resource: &Resource) {
     } else {
         format!("/{root}/{plural}")
     };
+    if resource.kind.is_virtual() {
+        paths.remove(&format!("/{root}/{plural}"));
+        paths.insert(collection, json!({ "post": operation(resource, "post", WRITE) }));
+        return;
+    }
     let item = format!("{collection}/{{name}}");
     paths.insert(
         collection,

@@ -110,7 +110,10 @@ impl Verb {
         let watches = query.flag("watch").unwrap_or(false) && target.subresource.is_none();
         // Objects in a namespace are created and bulk-deleted in one namespace, never across all.
         let placed = target.namespace.is_some() || !target.resource.info.namespaced;
+        let is_virtual = target.resource.kind.is_virtual();
         match (target.subresource, method) {
+            (None, &Method::POST) if is_virtual && !named && placed => Some(Self::Create),
+            _ if is_virtual => None,
             (Some(Subresource::Binding), &Method::POST) => Some(Self::Create),
             (Some(Subresource::Binding), _) => None,
             (Some(Subresource::Finalize), &Method::PUT) => Some(Self::Update),

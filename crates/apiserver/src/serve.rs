@@ -36,7 +36,7 @@ pub enum ServeError {
     #[error("the listening socket cannot be used: {0}")]
     Listener(#[from] std::io::Error),
     /// The first objects could not be made.
-    #[error("the system's namespaces could not be made: {0}")]
+    #[error("the system's namespaces and roles could not be made: {0}")]
     Bootstrap(String),
 }
 

@@ -17,6 +17,7 @@ use svcd_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::authn::Peer;
+use crate::authz::Authorizer;
 use crate::call::Call;
 use crate::config::Config;
 use crate::discovery::Discovery;
@@ -44,6 +45,7 @@ pub struct ApiServer {
     pub(crate) resources: Resources,
     pub(crate) frames: Frames,
     pub(crate) metrics: Metrics,
+    pub(crate) authorizer: Authorizer,
     in_flight: InFlight,
     discovery: Discovery,
     openapi: OpenApi,
@@ -60,6 +62,7 @@ impl ApiServer {
             in_flight: InFlight::new(&config.limits),
             frames: Frames::new(),
             metrics: Metrics::new(),
+            authorizer: Authorizer::new(),
             draining: AtomicBool::new(false),
             resources,
             store,
@@ -103,11 +106,11 @@ impl ApiServer {
                 self.health(endpoint, check.as_deref(), &query).await
             }
             Route::Object(target) => {
-                let user = user?.ok_or_else(Failure::unauthorized)?;
+                let user = user?;
                 self.object(parts, body, peer, (user, target), query, seen).await
             }
             route => {
-                let user = user?.ok_or_else(Failure::unauthorized)?;
+                let user = user?;
                 seen.user.clone_from(&user.name);
                 self.other(parts, body, &user, route).await
             }
@@ -126,7 +129,8 @@ impl ApiServer {
             let _permit = self.admit(Class::Mutating, false)?;
             return self.join(headers, &self.read_body(parts, body).await?).await;
         }
-        authz::authorize_path(user, &parts.method.as_str().to_ascii_lowercase(), path)?;
+        let verb = parts.method.as_str().to_ascii_lowercase();
+        self.authorize_path(user, &verb, path).await?;
         if matches!(route, Route::Unknown) {
             return Err(Failure::no_such_path());
         }
@@ -181,7 +185,7 @@ impl ApiServer {
         seen.user.clone_from(&user.name);
         let verb = Verb::of(&parts.method, &target, &query).ok_or_else(Failure::method_not_allowed)?;
         seen.subject = Subject::object(verb, &target);
-        let guard = authz::authorize(&user, verb, &target)?;
+        let guard = self.authorize(&user, verb, &target).await?;
         let form = negotiate::form(&parts.headers)?;
         let class = match verb {
             Verb::Watch => Class::Watch,
@@ -213,6 +217,7 @@ impl ApiServer {
             (Verb::Create, Some(Subresource::Binding)) => self.bind(call, &bytes).await,
             (Verb::Get, _) => self.get(call).await,
             (Verb::List, _) => self.list(call).await,
+            (Verb::Create, _) if call.resource().kind.is_virtual() => self.review(call, &bytes).await,
             (Verb::Create, _) => self.create(call, &bytes).await,
             (Verb::Update, _) => self.update(call, &bytes).await,
             (Verb::Patch, _) => self.patch(call, &bytes).await,

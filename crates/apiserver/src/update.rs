@@ -78,6 +78,7 @@ impl ApiServer {
         call.check(old)?;
         let new = prepare(resource, call.target.subresource, new, old)?;
         call.check(&new)?;
+        self.check_grants(call, &new, Some(old)).await?;
         if new == *old && !metadata::is_finished(resource, &new) {
             return Ok(Written::Stored(Arc::clone(stored)));
         }

@@ -1,5 +1,7 @@
 //! Who is asking: a name and groups, as a client certificate or a token says them.
 
+use std::collections::BTreeMap;
+
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
 /// The group of the agents; its members are named `system:node:NAME`.
@@ -8,6 +10,12 @@ pub const NODES: &str = "system:nodes";
 pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
 /// The group of everyone who could be told apart.
 pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of everyone else.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The group of all ServiceAccounts; those of a namespace are in `system:serviceaccounts:NAMESPACE` too.
+pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+/// The user of whom nothing is known.
+pub const ANONYMOUS: &str = "system:anonymous";
 
 const NODE_PREFIX: &str = "system:node:";
 
@@ -18,6 +26,10 @@ pub struct User {
     pub name: String,
     /// Group names; `system:authenticated` is always among them.
     pub groups: Vec<String>,
+    /// Tells users of one name apart, where something says so.
+    pub uid: String,
+    /// What else is known, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
@@ -27,7 +39,13 @@ impl User {
         if !groups.iter().any(|g| g == AUTHENTICATED) {
             groups.push(AUTHENTICATED.to_owned());
         }
-        Self { name: name.into(), groups }
+        Self { name: name.into(), groups, uid: String::new(), extra: BTreeMap::new() }
+    }
+
+    /// Somebody of whom nothing is known.
+    pub fn anonymous() -> Self {
+        let groups = vec![UNAUTHENTICATED.to_owned()];
+        Self { name: ANONYMOUS.to_owned(), groups, uid: String::new(), extra: BTreeMap::new() }
     }
 
     /// A user who may do everything, for the server's own parts.

@@ -7,6 +7,8 @@ use crate::harness::kind;
 #[test]
 fn headings() {
     for (name, always, wide) in [
+        ("ClusterRole", "Name Created At", ""),
+        ("ClusterRoleBinding", "Name Role Age", "Users Groups ServiceAccounts"),
         ("ConfigMap", "Name Data Age", ""),
         ("Deployment", "Name Ready Up-to-date Available Age", "Containers Images Selector"),
         ("EndpointSlice", "Name AddressType Ports Endpoints Age", ""),
@@ -21,6 +23,8 @@ fn headings() {
         ),
         ("Pod", "Name Ready Status Restarts Age", "IP Node Nominated Node Readiness Gates"),
         ("ReplicaSet", "Name Desired Current Ready Age", "Containers Images Selector"),
+        ("Role", "Name Created At", ""),
+        ("RoleBinding", "Name Role Age", "Users Groups ServiceAccounts"),
         ("Secret", "Name Type Data Age", ""),
         ("Service", "Name Type Cluster-IP External-IP Port(s) Age", "Selector"),
         ("ServiceAccount", "Name Age", ""),
@@ -45,7 +49,7 @@ fn every_kind_is_found_by_each_of_its_names() {
         assert_eq!(info.singular, info.kind.to_lowercase());
         count += 1;
     }
-    assert_eq!(count, 13);
+    assert_eq!(count, 23);
     assert!(registry().by_plural("apps", "v1", "services").is_none());
     assert!(registry().by_kind("v2", "Service").is_none());
 }

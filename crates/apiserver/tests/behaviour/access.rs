@@ -58,12 +58,16 @@ async fn an_agent_reads_what_its_node_needs_and_no_secret() {
         "/api/v1/nodes",
         "/api/v1/namespaces",
         "/api/v1/pods",
-        CONFIG_MAPS,
         "/svcd.io/v1/cluster",
     ] {
         agent.get(path).await.expect(200);
     }
-    for path in ["/api/v1/secrets", "/api/v1/namespaces/kube-system/secrets/x", "/apis/apps/v1/deployments"] {
+    for path in [
+        "/api/v1/secrets",
+        "/api/v1/namespaces/kube-system/secrets/x",
+        "/apis/apps/v1/deployments",
+        CONFIG_MAPS,
+    ] {
         agent.get(path).await.refused(403, "Forbidden");
     }
     agent.post(SERVICES, &service("web")).await.refused(403, "Forbidden");
@@ -183,18 +187,16 @@ async fn tokens_open_the_door_while_they_are_good() {
 async fn without_an_identity_there_is_only_health_and_version() {
     let cluster = Cluster::new().await;
     let anonymous = cluster.anonymous();
-    for path in [
-        "/api",
-        "/apis",
-        "/api/v1/services",
-        "/openapi/v3",
-        "/metrics",
-        "/nosuch",
-        "/svcd.io/v1/cluster",
-        "/",
-    ] {
-        assert_eq!(anonymous.get(path).await.refused(401, "Unauthorized"), "Unauthorized", "{path}");
+    for path in ["/api", "/apis", "/openapi/v3", "/metrics", "/nosuch", "/svcd.io/v1/cluster", "/"] {
+        let message = anonymous.get(path).await.refused(403, "Forbidden");
+        assert_eq!(message, format!("forbidden: User \"system:anonymous\" cannot get path {path:?}"));
     }
+    assert_eq!(
+        anonymous.get(SERVICES).await.refused(403, "Forbidden"),
+        "services is forbidden: User \"system:anonymous\" cannot list resource \"services\" in API group \"\" in the \
+         namespace \"default\""
+    );
+    anonymous.post("/svcd.io/v1/join", &json!({})).await.refused(403, "Forbidden");
     anonymous.get("/version").await.expect(200);
     for path in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(anonymous.get(path).await.bytes, "ok");

@@ -13,6 +13,8 @@ mod discovery;
 #[cfg(test)]
 mod kube_rs;
 #[cfg(test)]
+mod rbac;
+#[cfg(test)]
 mod reads;
 #[cfg(test)]
 mod sockets;

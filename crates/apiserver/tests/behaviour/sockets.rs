@@ -99,7 +99,7 @@ async fn the_client_certificate_is_the_identity() {
     let mut unknown = h2(served.connect(None, "h2").await).await;
     assert_eq!(
         unknown.send_request(get("/api/v1/namespaces")).await.unwrap().status(),
-        StatusCode::UNAUTHORIZED
+        StatusCode::FORBIDDEN
     );
     assert_eq!(unknown.send_request(get("/healthz")).await.unwrap().status(), StatusCode::OK);
     drop((known, unknown));
