@@ -1,6 +1,6 @@
 //! `svcd agent`: joins once, then is a node; and what `svcd server` needs to be one too.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use svcd_runtime::Lifecycle;
 
 use crate::cli::{AgentArgs, NodeArgs};
 use crate::failure::Failure;
-use crate::{notify, privileges};
+use crate::{names, notify, privileges};
 
 /// How long everything may take to end in order.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -25,6 +25,8 @@ pub(crate) async fn run(args: AgentArgs) -> Result<(), Failure> {
         return Ok(svcd_node::cleanup(&args.data_dir).await?);
     }
     let join = join_config(&args)?;
+    // Whatever can be found out before the server makes a certificate for this node.
+    check_addresses(&args.node)?;
     let lifecycle = Lifecycle::with_signals()?;
     let credentials = svcd_node::join(&join, &lifecycle.token()).await?;
     let client = svcd_node::client(&credentials).await?;
@@ -92,18 +94,49 @@ impl Start {
     }
 }
 
+/// Checks that the node can have the addresses that it was given. Nothing is kept open.
+pub(crate) fn check_addresses(args: &NodeArgs) -> Result<(), Failure> {
+    if let Some(ip) = args.node_ip
+        && let Err(error) = UdpSocket::bind((ip, 0))
+    {
+        let what = format!("{ip} cannot be this node's address: {error}");
+        return Err(Failure::new(
+            what,
+            "give one that this machine has (`ip addr` shows them) with --node-ip",
+        ));
+    }
+    let address = args.health_address;
+    TcpListener::bind(address).map(drop).map_err(|error| {
+        let what = format!("cannot listen on {address} for health checks: {error}");
+        Failure::new(
+            what,
+            "stop what has that port (`ss -ltnp` shows it), or choose another with --health-address",
+        )
+    })
+}
+
 /// The name given, or the machine's.
 pub(crate) fn node_name(given: Option<&str>) -> Result<String, Failure> {
-    if let Some(name) = given {
-        return Ok(name.to_owned());
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => host_name()?,
+    };
+    if !names::is_dns_name(&name) {
+        let what = format!("{name:?} cannot be a node's name: small letters, digits, '-' and '.' only");
+        return Err(Failure::new(what, "give another with --node-name"));
     }
+    Ok(name)
+}
+
+fn host_name() -> Result<String, Failure> {
     let unknown =
         |error| Failure::new(format!("this machine has no host name: {error}"), "give one with --node-name");
     Ok(nix::unistd::gethostname().map_err(unknown)?.to_string_lossy().to_lowercase())
 }
 
 pub(crate) fn proxy_mode(text: &str) -> Result<Mode, Failure> {
-    text.parse().map_err(|error| Failure::new(format!("--proxy-mode: {error}"), "use --proxy-mode iptables"))
+    text.parse()
+        .map_err(|error| Failure::split(&format!("--proxy-mode: {error}"), "use --proxy-mode iptables"))
 }
 
 fn resolve(server: &ServerUrl) -> Result<SocketAddr, Failure> {

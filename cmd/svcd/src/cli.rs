@@ -31,6 +31,9 @@ pub(crate) struct LogArgs {
     pub(crate) log_format: LogFormat,
 }
 
+/// Libraries whose lines repeat what ours say, or are of no use at all; naming one in the filter brings it back.
+const QUIET: &str = "hickory_server=warn,hickory_net=warn,hickory_proto=warn,kube_client=off";
+
 impl LogArgs {
     /// Starts logging.
     pub(crate) fn init(&self) -> Result<(), Failure> {
@@ -38,7 +41,14 @@ impl LogArgs {
             LogFormat::Text => svcd_runtime::LogFormat::Text,
             LogFormat::Json => svcd_runtime::LogFormat::Json,
         };
-        Ok(svcd_runtime::init_logging(&self.log_level, format)?)
+        let filter = format!("{QUIET},{}", self.log_level);
+        svcd_runtime::init_logging(&filter, format).map_err(|error| match error {
+            svcd_runtime::Error::LogFilter { reason, .. } => Failure::new(
+                format!("--log-level {:?} is not a log filter: {reason}", self.log_level),
+                "use a level, or levels by module: info, debug, warn,svcd_proxy=debug",
+            ),
+            other => other.into(),
+        })
     }
 }
 

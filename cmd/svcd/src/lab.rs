@@ -50,36 +50,38 @@ fn up(layout: &Layout, nodes: u8, subnet: ipnet::Ipv4Net, proxy_mode: String) ->
 
 /// What to type next.
 fn welcome(report: &Report, rootless: bool) -> String {
-    let plan = &report.plan;
+    let (plan, svcd) = (&report.plan, program());
     let mut text =
         format!("A cluster of {} nodes is up in {:.1} s:\n\n", plan.nodes.len(), report.took.as_secs_f64());
     for node in &plan.nodes {
         text += &format!("  {:<15} {}\n", node.name, node.address);
     }
     text += "\nNext:\n\n";
-    text += if rootless { "  svcd lab shell\n" } else { "  export KUBECONFIG=$(svcd lab kubeconfig)\n" };
+    if rootless {
+        text += &format!("  {svcd} lab shell\n");
+    } else {
+        if std::env::var_os("SUDO_UID").is_some() {
+            text += "  sudo -s                                   # the admin's kubeconfig is root's\n";
+        }
+        text += &format!("  export KUBECONFIG=$({svcd} lab kubeconfig)\n");
+    }
     text += "  kubectl get nodes -o wide\n";
-    let mut last = plan.control_plane();
-    if let Some(worker) = plan.workers().first() {
-        let name = demo::NAME;
-        text += &format!("  kubectl get pods,svc,endpointslices -l app={name} -o wide\n");
-        text += &format!(
-            "  curl {}:{}                                 # the Service {name} at a node's port\n",
-            worker.address,
-            demo::NODE_PORT
-        );
-        last = worker;
-    }
+    let last = plan.workers().first().unwrap_or_else(|| plan.control_plane());
     if !plan.workers().is_empty() {
-        let name = demo::NAME;
-        text += &format!(
-            "  svcd lab exec {} -- curl -s {}            # … at its virtual address\n",
-            last.name, report.demo_address
-        );
-        text += &format!("  svcd lab exec {} -- curl -s {name}.default.svc.cluster.local\n", last.name);
+        let (name, port) = (demo::NAME, demo::NODE_PORT);
+        text += &format!("  kubectl get pods,svc,endpointslices -l app={name} -o wide\n");
+        text += &format!("  curl {}:{port}   # the Service {name} at a node's port\n", last.address);
+        let exec = format!("{svcd} lab exec {} -- curl -s", last.name);
+        text += &format!("  {exec} {}   # … at its virtual address\n", report.demo_address);
+        text += &format!("  {exec} {name}.default.svc.cluster.local\n");
     }
-    text += &format!("  svcd lab exec {} -- iptables -t nat -S KUBE-SERVICES\n", last.name);
-    text + "  svcd lab down\n"
+    text += &format!("  {svcd} lab exec {} -- iptables -t nat -S KUBE-SERVICES\n", last.name);
+    text + &format!("  {svcd} lab down\n")
+}
+
+/// This program as it was typed, so that what is printed can be typed too.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "svcd".to_owned())
 }
 
 fn status(layout: &Layout) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ mod agent;
 mod cli;
 mod failure;
 mod lab;
+mod names;
 mod notify;
 mod privileges;
 mod server;

@@ -1,7 +1,7 @@
 //! `svcd server`: binds everything, then starts everything, then says what to type next.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use svcd_store::Embedded;
 
 use crate::cli::ServerArgs;
 use crate::failure::Failure;
-use crate::{address, agent, notify, privileges, token};
+use crate::{address, agent, names, notify, privileges, token};
 
 /// How long everything may take to end in order.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -26,12 +26,19 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     if !args.no_agent {
         privileges::check("server")?;
     }
-    let store = open_store(&args.data_dir)?;
-    let ca = Arc::new(Ca::load_or_create(&args.data_dir.join("pki"))?);
     let node_name = agent::node_name(args.node.node_name.as_deref())?;
     let advertise = address::advertised(args.advertise_address.or(args.node.node_ip), args.listen)?;
-    let tls = svcd_pki::server_config(&ca, &server_names(&args, &cluster, &node_name, advertise.ip()))?;
+    if !args.no_agent {
+        agent::check_addresses(&args.node)?;
+    }
     let listener = bind(args.listen)?;
+    // From here on there are files; a start that fails takes away what was not there before it.
+    let fresh = Fresh::new(&args.data_dir);
+    let store = open_store(&args.data_dir)?;
+    let ca = Arc::new(Ca::load_or_create(&args.data_dir.join("pki"))?);
+    let tls = svcd_pki::server_config(&ca, &server_names(&args, &cluster, &node_name, advertise.ip()))?;
+    let kubeconfig = write_kubeconfig(&args.data_dir, &ca, &format!("https://{advertise}"))?;
+    fresh.keep();
 
     let lifecycle = Lifecycle::with_signals()?;
     let api = ApiServer::new(store.clone(), ca.clone(), api_config(&args, &cluster));
@@ -42,7 +49,6 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
         .spawn_essential("controllers", svcd_controllers::run(client.clone(), config, lifecycle.token()));
 
     let server = format!("https://{advertise}");
-    let kubeconfig = write_kubeconfig(&args.data_dir, &ca, &server)?;
     let token = join_token(client, &args, &ca).await?;
     println!("The API is at {server}; its admin is you:\n");
     println!("  export KUBECONFIG={}\n", kubeconfig.display());
@@ -76,6 +82,10 @@ fn cluster_info(args: &ServerArgs) -> Result<ClusterInfo, Failure> {
     }
     let too_small =
         |flag: &str, range| Failure::new(format!("{flag} {range} is too small"), "use a /24 or larger");
+    if !names::is_dns_name(&args.cluster_domain) {
+        let what = format!("--cluster-domain {:?} is not a domain", args.cluster_domain);
+        return Err(Failure::new(what, "use small letters, digits, '-' and '.', as in cluster.local"));
+    }
     if pods.prefix_len() > 24 {
         return Err(too_small("--pod-cidr", pods));
     }
@@ -90,10 +100,31 @@ fn cluster_info(args: &ServerArgs) -> Result<ClusterInfo, Failure> {
 }
 
 fn open_store(data_dir: &Path) -> Result<Arc<Embedded>, Failure> {
-    let fix = "nothing was changed; --data-dir names the directory of the server's data";
     svcd_pki::ensure_private_dir(data_dir)?;
-    let store = Embedded::open(data_dir.join("store"), svcd_store::Options::default());
-    store.map(Arc::new).map_err(|error| Failure::new(error, fix))
+    Ok(Arc::new(Embedded::open(data_dir.join("store"), svcd_store::Options::default())?))
+}
+
+/// Removes a data directory that was not there before, unless it is kept.
+#[must_use]
+struct Fresh(Option<PathBuf>);
+
+impl Fresh {
+    fn new(dir: &Path) -> Self {
+        Self((!dir.exists()).then(|| dir.to_owned()))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.0 {
+            // What cannot be removed either is no worse than the error that is reported.
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -160,7 +191,7 @@ fn controllers_config(
     config
 }
 
-fn write_kubeconfig(data_dir: &Path, ca: &Ca, server: &str) -> Result<std::path::PathBuf, Failure> {
+fn write_kubeconfig(data_dir: &Path, ca: &Ca, server: &str) -> Result<PathBuf, Failure> {
     let admin = ca.issue_client("kubernetes-admin", &["system:masters"], ADMIN_VALIDITY)?;
     let text = svcd_pki::kubeconfig(server, ca.certificate_pem(), &admin.cert, &admin.key, "svcd");
     let path = data_dir.join("admin.kubeconfig");

@@ -2,6 +2,7 @@
 //! the hash of the secret half is kept.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -109,10 +110,17 @@ fn api(client: Client) -> Api<Secret> {
 }
 
 fn refused(error: kube::Error) -> Failure {
-    Failure::new(
-        format!("the API server did not do it: {error}"),
-        "is `svcd server` running here? Look at its log",
-    )
+    if let kube::Error::Api(status) = &error {
+        return Failure::new(
+            format!("the API server refused: {}", status.message),
+            "look at the server's log",
+        );
+    }
+    // The last cause is the one that says something, such as "Connection refused".
+    let first: &(dyn Error + 'static) = &error;
+    let cause = std::iter::successors(Some(first), |error| (*error).source()).last().unwrap_or(first);
+    let what = format!("cannot reach the API server: {cause}");
+    Failure::new(what, "is `svcd server` running here? Look at its log")
 }
 
 /// A client with the admin's rights, and the server's URL.

@@ -207,35 +207,45 @@ impl Session {
     fn take(&mut self, batch: &Batch) {
         for event in &batch.events {
             if event.revision > self.after
-                && let Some(frame) = self.frame(event)
+                && let Some(change) = self.change(event)
             {
-                self.pending.push_back(frame);
+                self.push(event, change);
             }
         }
         self.after = self.after.max(batch.revision);
     }
 
     /// What this watcher sees of an event.
-    fn frame(&mut self, event: &Event) -> Option<Bytes> {
+    fn change(&self, event: &Event) -> Option<Change> {
         let before = event.previous.as_deref().filter(|r| self.filter.matches(&self.resource, r));
         let after = if event.deleted { None } else { Some(&*event.record) };
         let after = after.filter(|r| self.filter.matches(&self.resource, r));
-        let change = match (before.is_some(), after.is_some()) {
-            (false, false) => return None,
-            (false, true) => Change::Added,
-            (true, true) => Change::Modified,
-            (true, false) => Change::Deleted,
-        };
+        match (before.is_some(), after.is_some()) {
+            (false, false) => None,
+            (false, true) => Some(Change::Added),
+            (true, true) => Some(Change::Modified),
+            (true, false) => Some(Change::Deleted),
+        }
+    }
+
+    /// Queues an event. What is large is queued in pieces, so that thousands of watchers that do not read hold one copy
+    /// of it between them.
+    fn push(&mut self, event: &Event, change: Change) {
         if self.form != Form::Whole {
-            let value = self.value(event, change)?;
+            let Some(value) = self.value(event, change) else { return };
             let mut out = Vec::new();
             self.write_frame(&mut out, change, &value);
-            return Some(out.into());
+            self.pending.push_back(out.into());
+        } else if event.record.value.len() > LARGEST {
+            let Some(value) = self.value(event, change) else { return };
+            self.pending.extend([Bytes::from_static(change.head()), value, Bytes::from_static(b"}\n")]);
+        } else {
+            let frame = self.server.frames.get(event, change, || {
+                let value = self.value(event, change)?;
+                Some(whole_frame(change, &value))
+            });
+            self.pending.extend(frame);
         }
-        self.server.frames.get(event, change, || {
-            let value = self.value(event, change)?;
-            Some(whole_frame(change, &value))
-        })
     }
 
     /// The state that is shown: the new one, the one it was deleted in, or, for an object that no longer matches, the

@@ -7,10 +7,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::error::{Error, OnFile};
+use crate::lock::Lock;
 use crate::plan::Layout;
 use crate::process::{self, Process};
 use crate::state::State;
-use crate::{net, uplink};
+use crate::{net, rootless, uplink};
 
 /// How long a process may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Files {
     /// All are removed.
     Remove,
+    /// All but their directory are removed.
+    KeepDirectory,
     /// The nodes' logs stay.
     KeepLogs,
 }
@@ -29,9 +32,10 @@ pub enum Files {
 /// # Errors
 /// [`Error::NotRunning`] when there is none; whatever could not be removed otherwise.
 pub async fn down(layout: &Layout) -> Result<(), Error> {
-    if State::load(layout)?.is_none() && !layout.root().exists() {
+    if !layout.root().exists() {
         return Err(Error::NotRunning);
     }
+    let _lock = Lock::take(layout)?;
     stop(layout, Files::Remove).await
 }
 
@@ -39,6 +43,11 @@ pub async fn down(layout: &Layout) -> Result<(), Error> {
 pub(crate) async fn stop(layout: &Layout, files: Files) -> Result<(), Error> {
     let state = State::load(layout)?;
     let ended = end_processes(layout, state.as_ref());
+    // The network of a lab without root went with its namespace, unless this command is inside.
+    let elsewhere = state.as_ref().is_some_and(|s| s.rootless) && !rootless::is_inside();
+    if elsewhere {
+        return ended.and_then(|()| remove_files(layout, files));
+    }
     let network = net::remove(layout).await;
     let way_out = state.map_or(Ok(()), |s| uplink::close(&s.plan.subnet, &s.sysctls));
     ended.and(network).and(way_out).and_then(|()| remove_files(layout, files))
@@ -87,22 +96,26 @@ fn clean_node(layout: &Layout, node: &str) {
     tracing::debug!(node, ?cleanup, "cleaned up");
 }
 
+/// The state goes last: until then, a second `down` finds what is left.
 fn remove_files(layout: &Layout, files: Files) -> Result<(), Error> {
-    if files == Files::Remove {
-        return match fs::remove_dir_all(layout.root()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).on("remove", layout.root())
-            }
-            _ => Ok(()),
-        };
-    }
     for entry in fs::read_dir(layout.root()).into_iter().flatten().flatten() {
         let path = entry.path();
-        match (path.is_dir(), path.extension().is_some_and(|e| e == "log")) {
-            (_, true) => {}
-            (true, _) => fs::remove_dir_all(&path).on("remove", &path)?,
-            (false, _) => fs::remove_file(&path).on("remove", &path)?,
+        let kept = files == Files::KeepLogs && path.extension().is_some_and(|e| e == "log");
+        if !kept && path != layout.state() {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.on("remove", &path)?;
         }
     }
-    Ok(())
+    unless_gone(fs::remove_file(layout.state())).on("remove", &layout.state())?;
+    match files {
+        Files::Remove => unless_gone(fs::remove_dir(layout.root())).on("remove", layout.root()),
+        Files::KeepDirectory | Files::KeepLogs => Ok(()),
+    }
+}
+
+fn unless_gone(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }

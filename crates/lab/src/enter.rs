@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Error, OnFile};
 use crate::plan::Layout;
+use crate::process::MARK;
 
 /// Moves this process into a network namespace.
 ///
@@ -32,6 +33,7 @@ pub fn exec(layout: &Layout, node: &str, command: &[String]) -> Error {
     let source = Command::new(program)
         .args(&command[1..])
         .env("XTABLES_LOCKFILE", layout.data(node).join("xtables.lock"))
+        .env(MARK, layout.root())
         .env("KUBECONFIG", layout.kubeconfig())
         .exec();
     Error::Kernel { what: format!("run {program:?} on {node}"), source }
@@ -62,6 +64,6 @@ pub fn node_main(arguments: &[OsString]) -> Error {
     if let Err(error) = netns(Path::new(path)) {
         return error;
     }
-    let source = Command::new("/proc/self/exe").args(rest).exec();
+    let source = Command::new("/proc/self/exe").arg0("svcd").args(rest).exec();
     Error::Kernel { what: "start the node's process".to_owned(), source }
 }

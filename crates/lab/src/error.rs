@@ -14,6 +14,10 @@ pub enum Error {
     Running { subnet: Ipv4Net, nodes: usize },
     #[error("no lab is running")]
     NotRunning,
+    #[error("another command is putting this lab up or taking it down")]
+    Busy,
+    #[error("{path} is not a lab's directory: it has other files in it", path = path.display())]
+    NotALab { path: PathBuf },
     #[error("this machine already uses {used}, which overlaps the lab's network {wanted}")]
     SubnetTaken { wanted: Ipv4Net, used: String, free: Option<Ipv4Net> },
     #[error("the lab has no node {name:?}")]
@@ -47,6 +51,8 @@ impl Error {
                 "use it (`svcd lab status`), or remove it first with `svcd lab down`".into()
             }
             Self::NotRunning => "start one with `svcd lab up`".into(),
+            Self::Busy => "wait until it is done, then look at `svcd lab status`".into(),
+            Self::NotALab { .. } => "name an empty or a new directory with SVCD_LAB_DIR".into(),
             Self::SubnetTaken { free: Some(free), .. } => {
                 format!("use a free one: svcd lab up --subnet {free}")
             }

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod down;
 pub mod enter;
 pub mod error;
+mod lock;
 mod net;
 pub mod plan;
 mod process;

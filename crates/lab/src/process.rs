@@ -9,7 +9,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 /// In the environment of everything that the lab starts; the value is the lab's directory. Finds what a crash left.
-pub(crate) const MARK: &str = "SVCD_LAB_DIR";
+/// Nothing but the lab sets it, so that nobody's shell is taken for a part of the lab.
+pub(crate) const MARK: &str = "SVCD_LAB_PROCESS";
 
 /// One process, told apart from a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,18 +4,18 @@
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use nix::mount::{MsFlags, mount};
 use nix::unistd::{geteuid, getuid};
 
 use crate::enter;
 use crate::error::{Error, OnFile};
 use crate::plan::Layout;
-use crate::process::MARK;
 use crate::state::State;
 
+/// Names the lab's directory.
+const DIRECTORY: &str = "SVCD_LAB_DIR";
 /// Set for a command that runs inside the lab's user namespace.
 const INSIDE: &str = "SVCD_LAB_ROOTLESS";
 
@@ -24,9 +24,9 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// The lab's directory: as the mark says, or the one that this user's labs have.
+/// The lab's directory: as the environment says, or the one that this user's labs have.
 pub fn layout() -> Layout {
-    if let Some(dir) = env::var_os(MARK) {
+    if let Some(dir) = env::var_os(DIRECTORY) {
         return Layout::new(PathBuf::from(dir));
     }
     if geteuid().is_root() {
@@ -44,7 +44,7 @@ pub fn layout() -> Layout {
 pub fn enter(create: bool) -> Result<Layout, Error> {
     let layout = layout();
     if is_inside() {
-        return if create { settle(&layout).map(|()| layout) } else { Ok(layout) };
+        return Ok(layout);
     }
     let state = State::load(&layout)?;
     if geteuid().is_root() && !state.as_ref().is_some_and(|s| s.rootless) {
@@ -53,10 +53,27 @@ pub fn enter(create: bool) -> Result<Layout, Error> {
     let keeper = state.iter().flat_map(|s| s.processes.values()).find(|p| p.is_alive()).map(|p| p.pid);
     match (keeper, create) {
         (Some(pid), _) => Err(reenter(&layout, "nsenter", &nsenter(pid))),
-        (None, true) => Err(reenter(&layout, "unshare", &unshare())),
+        (None, true) => {
+            if state.is_some() {
+                clear(&layout)?;
+            }
+            Err(reenter(&layout, "unshare", &unshare()))
+        }
         (None, false) if state.is_some() => Ok(layout),
         (None, false) => Err(Error::NotRunning),
     }
+}
+
+/// Takes away what is left of an earlier lab: from the new user namespace, its processes could not even be seen.
+fn clear(layout: &Layout) -> Result<(), Error> {
+    let binary = env::current_exe().on("find", Path::new("/proc/self/exe"))?;
+    let status = Command::new(&binary)
+        .args(["lab", "down"])
+        .env(DIRECTORY, layout.root())
+        .stdout(Stdio::null())
+        .status();
+    // What it could not do, it has said.
+    status.map(drop).on("run", &binary)
 }
 
 fn unshare() -> Vec<OsString> {
@@ -80,7 +97,8 @@ fn reenter(layout: &Layout, program: &'static str, arguments: &[OsString]) -> Er
         .arg(binary)
         .args(env::args_os().skip(1))
         .env(INSIDE, "1")
-        .env(MARK, layout.root())
+        .env(DIRECTORY, layout.root())
+        .env("XTABLES_LOCKFILE", layout.root().join("xtables.lock"))
         .exec();
     match source.kind() {
         std::io::ErrorKind::NotFound => Error::Missing { program, package: "util-linux" },
@@ -93,21 +111,10 @@ fn host_netns(layout: &Layout) -> PathBuf {
     layout.netns("host")
 }
 
-/// First steps in the new user namespace: a `/run` of its own for the tools' lock files, and a mount that keeps this
-/// network namespace alive after the command has ended.
-fn settle(layout: &Layout) -> Result<(), Error> {
-    let run = std::path::Path::new("/run");
-    mount(Some("tmpfs"), run, Some("tmpfs"), MsFlags::empty(), None::<&str>)
-        .map_err(Into::into)
-        .on("mount a file system on", run)?;
-    let host = host_netns(layout);
-    let parent = host.parent().expect("namespaces live in a directory");
-    std::fs::create_dir_all(parent).on("create", parent)?;
-    std::fs::File::create(&host).on("create", &host)?;
-    let own = std::path::Path::new("/proc/self/ns/net");
-    mount(Some(own), &host, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(Into::into)
-        .on("mount network namespace at", &host)
+/// Keeps the network of this command, which stands for the machine's, alive after the command has ended.
+pub(crate) fn keep_network(layout: &Layout) -> Result<(), Error> {
+    let own = std::process::id().cast_signed();
+    svcd_podnet::netns::adopt(&host_netns(layout), own).map_err(|source| Error::Namespace { source })
 }
 
 /// Steps into the network that stands for the machine, where the lab has one. Call it before any thread is started.

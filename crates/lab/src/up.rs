@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, OnFile};
+use crate::lock::Lock;
 use crate::plan::{Layout, Node, Plan, Role};
 use crate::process::{MARK, Process};
 use crate::state::State;
@@ -37,13 +38,18 @@ pub struct Report {
 /// When one is running, the network is taken, or something did not start.
 pub async fn up(layout: &Layout, plan: Plan) -> Result<Report, Error> {
     let began = Instant::now();
+    let _lock = Lock::take(layout)?;
     if let Some(state) = State::load(layout)? {
         if state.is_running() {
             return Err(Error::Running { subnet: state.plan.subnet, nodes: state.plan.nodes.len() });
         }
-        down::stop(layout, down::Files::Remove).await?;
+        down::stop(layout, down::Files::KeepDirectory).await?;
     }
-    net::check_free(&plan.subnet).await?;
+    if let Err(error) = net::check_free(&plan.subnet).await {
+        // Only where nothing is in it, such as an earlier lab's logs.
+        let _ = fs::remove_dir(layout.root());
+        return Err(error);
+    }
     match start(layout, &plan).await {
         Ok(demo_address) => Ok(Report { plan, took: began.elapsed(), demo_address }),
         Err(error) => {
@@ -63,14 +69,16 @@ fn keep_logs(error: &Error) -> down::Files {
 }
 
 async fn start(layout: &Layout, plan: &Plan) -> Result<String, Error> {
+    // Written before anything is changed, so that whatever ends this, `down` knows what to put right.
+    let (sysctls, rootless) = (uplink::sysctls()?, rootless::is_inside());
+    let mut state = State { plan: plan.clone(), processes: BTreeMap::new(), sysctls, rootless };
+    state.save(layout)?;
     write_files(layout, plan)?;
-    let rootless = rootless::is_inside();
-    let mut state =
-        State { plan: plan.clone(), processes: BTreeMap::new(), sysctls: BTreeMap::new(), rootless };
-    state.save(layout)?;
+    if rootless {
+        rootless::keep_network(layout)?;
+    }
     net::create(plan, layout).await?;
-    state.sysctls = uplink::open(&plan.subnet)?;
-    state.save(layout)?;
+    uplink::open(&plan.subnet, &state.sysctls)?;
     let server = Starting::new(layout, plan, plan.control_plane())?;
     state.processes.insert(plan.control_plane().name.clone(), server.process);
     state.save(layout)?;
@@ -96,7 +104,6 @@ async fn start(layout: &Layout, plan: &Plan) -> Result<String, Error> {
 }
 
 fn write_files(layout: &Layout, plan: &Plan) -> Result<(), Error> {
-    fs::create_dir_all(layout.root()).on("create", layout.root())?;
     fs::write(layout.hosts(), plan.hosts_file()).on("write", &layout.hosts())?;
     let resolv_conf = "nameserver 10.96.0.10\nsearch example.com\n";
     fs::write(layout.resolv_conf(), resolv_conf).on("write", &layout.resolv_conf())
@@ -117,12 +124,12 @@ impl Starting {
         let ready = UnixDatagram::bind(&socket).on("bind", &socket)?;
         ready.set_nonblocking(true).on("prepare", &socket)?;
         let output = File::create(&log).on("create", &log)?;
-        let errors = output.try_clone().on("share", &log)?;
         let kernel = |source| Error::Kernel { what: format!("start {}", node.name), source };
         let child = command(layout, plan, node)?
             .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
+            // What the server prints has the join token in it, which no log should have.
+            .stdout(Stdio::null())
+            .stderr(output)
             .env("NOTIFY_SOCKET", &socket)
             .spawn()
             .map_err(kernel)?;

@@ -24,24 +24,28 @@ fn rules(subnet: &Ipv4Net) -> [(&'static str, &'static str, String); 3] {
     ]
 }
 
-/// Opens the way; returns the kernel parameters that were changed, with their old values.
+/// The kernel parameters that [`open`] will change, with their values now.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn sysctls() -> Result<BTreeMap<String, String>, Error> {
+    let path = Path::new(IP_FORWARD);
+    let now = fs::read_to_string(path).on("read", path)?.trim().to_owned();
+    Ok(if now == "1" { BTreeMap::new() } else { BTreeMap::from([(IP_FORWARD.to_owned(), now)]) })
+}
+
+/// Opens the way.
 ///
 /// # Errors
 /// When iptables is missing or refuses, or the kernel parameter cannot be set.
-pub(crate) fn open(subnet: &Ipv4Net) -> Result<BTreeMap<String, String>, Error> {
+pub(crate) fn open(subnet: &Ipv4Net, sysctls: &BTreeMap<String, String>) -> Result<(), Error> {
     let iptables = probe()?;
     for (table, chain, rule) in rules(subnet) {
         if !iptables.exists(table, chain, &rule).unwrap_or(false) {
             iptables.insert(table, chain, &rule, 1).map_err(|e| refused("add", &rule, &*e))?;
         }
     }
-    let path = Path::new(IP_FORWARD);
-    let old = fs::read_to_string(path).on("read", path)?.trim().to_owned();
-    if old == "1" {
-        return Ok(BTreeMap::new());
-    }
-    fs::write(path, "1").on("write", path)?;
-    Ok(BTreeMap::from([(IP_FORWARD.to_owned(), old)]))
+    sysctls.keys().try_for_each(|path| fs::write(path, "1").on("write", Path::new(path)))
 }
 
 /// Closes it again. Attempts everything; the first error is returned.

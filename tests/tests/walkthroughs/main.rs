@@ -2,7 +2,9 @@
 
 mod a_services;
 mod b_dns;
+mod bad_input;
 mod c_proxy;
 mod d_api;
 mod e_cluster;
+mod e_crashes;
 mod pages;

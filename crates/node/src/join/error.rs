@@ -64,7 +64,7 @@ pub enum JoinError {
     },
     /// The server's CA is not the one that the token pins.
     #[error(
-        "the token is for another cluster: the certificate authority of {server} is not the one it names"
+        "the token is for another cluster's CA: the certificate authority of {server} is not the one it names"
     )]
     WrongCa {
         /// Which server.
