@@ -38,6 +38,23 @@ async fn a_watch_from_a_revision_sees_every_change_after_it_in_order() {
     assert_eq!(watch.brief().await, "ADDED c");
 }
 
+/// Large objects are sent in pieces that all watchers share.
+#[tokio::test]
+async fn a_large_object_is_one_event_like_any_other() {
+    let cluster = Cluster::new().await;
+    let mut watch = cluster.admin.watch(&format!("{CONFIG_MAPS}?watch=true")).await;
+    let mut large = config_map("large");
+    large["data"] = json!({ "a": "x".repeat(200_000) });
+    let created = cluster.admin.post(CONFIG_MAPS, &large).await.expect(201);
+    assert_eq!(watch.next().await.unwrap(), json!({ "type": "ADDED", "object": created }));
+    let path = format!("{CONFIG_MAPS}/large");
+    let patched = cluster.admin.merge(&path, &json!({ "data": { "b": "y" } })).await.expect(200);
+    assert_eq!(watch.next().await.unwrap(), json!({ "type": "MODIFIED", "object": patched }));
+    cluster.admin.delete(&path).await.expect(200);
+    assert_eq!(watch.brief().await, "DELETED large");
+    assert!(watch.is_quiet());
+}
+
 #[tokio::test]
 async fn a_watch_sees_only_its_namespace_and_its_kind() {
     let cluster = Cluster::new().await;
