@@ -65,6 +65,18 @@ const OMITTED_WHEN_ZERO: &[(&str, &[&str])] = &[
             "observedGeneration",
         ],
     ),
+    ("DaemonSetSpec", &["minReadySeconds"]),
+    (
+        "DaemonSetStatus",
+        &["observedGeneration", "updatedNumberScheduled", "numberAvailable", "numberUnavailable"],
+    ),
+    ("StatefulSetSpec", &["minReadySeconds"]),
+    ("StatefulSetStatus", &["observedGeneration", "readyReplicas", "currentReplicas", "updatedReplicas"]),
+    ("ReplicationControllerSpec", &["minReadySeconds"]),
+    (
+        "ReplicationControllerStatus",
+        &["readyReplicas", "availableReplicas", "fullyLabeledReplicas", "observedGeneration"],
+    ),
     ("ReplicaSetSpec", &["minReadySeconds"]),
     (
         "ReplicaSetStatus",

@@ -8,6 +8,8 @@ static KINDS: &[&dyn Kind] = &[
     &Adapter::<kinds::cluster_role::ClusterRoles>::new(),
     &Adapter::<kinds::cluster_role_binding::ClusterRoleBindings>::new(),
     &Adapter::<kinds::config_map::ConfigMaps>::new(),
+    &Adapter::<kinds::controller_revision::ControllerRevisions>::new(),
+    &Adapter::<kinds::daemon_set::DaemonSets>::new(),
     &Adapter::<kinds::deployment::Deployments>::new(),
     &Adapter::<kinds::endpoint_slice::EndpointSlices>::new(),
     &Adapter::<kinds::endpoints::EndpointsKind>::new(),
@@ -17,6 +19,7 @@ static KINDS: &[&dyn Kind] = &[
     &Adapter::<kinds::node::Nodes>::new(),
     &Adapter::<kinds::pod::Pods>::new(),
     &Adapter::<kinds::replica_set::ReplicaSets>::new(),
+    &Adapter::<kinds::replication_controller::ReplicationControllers>::new(),
     &Adapter::<kinds::review::LocalSubjectAccessReviews>::new(),
     &Adapter::<kinds::review::SelfSubjectAccessReviews>::new(),
     &Adapter::<kinds::review::SelfSubjectReviews>::new(),
@@ -28,6 +31,7 @@ static KINDS: &[&dyn Kind] = &[
     &Adapter::<kinds::secret::Secrets>::new(),
     &Adapter::<kinds::service::Services>::new(),
     &Adapter::<kinds::service_account::ServiceAccounts>::new(),
+    &Adapter::<kinds::stateful_set::StatefulSets>::new(),
 ];
 
 /// The kinds, by what a request names them by.

@@ -13,6 +13,9 @@ pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 /// What an update says of a field that may not change.
 pub(crate) const IMMUTABLE: &str = "field is immutable";
 
+const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
+    '93%', regex used for validation is '[0-9]+%')";
+
 const NOT_AN_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 /// A port's number.
@@ -59,6 +62,42 @@ pub(crate) fn positive(path: &Path<'_>, number: Option<i64>, errors: &mut Vec<Fi
     if number.is_some_and(|n| n <= 0) {
         errors.push(FieldError::invalid(path, number, "must be greater than 0"));
     }
+}
+
+/// A number, or a number of percent; returns the number.
+pub(crate) fn amount(
+    path: &Path<'_>,
+    value: Option<&IntOrString>,
+    errors: &mut Vec<FieldError>,
+) -> Option<i32> {
+    match value {
+        None => Some(0),
+        Some(IntOrString::Int(number)) => {
+            not_negative(path, Some(i64::from(*number)), errors);
+            Some(*number)
+        }
+        Some(IntOrString::String(text)) => {
+            let digits = text.strip_suffix('%').filter(|d| d.bytes().all(|c| c.is_ascii_digit()));
+            let number = digits.and_then(|d| d.parse().ok());
+            if number.is_none() {
+                errors.push(FieldError::invalid(path, text, PERCENT));
+            }
+            number
+        }
+    }
+}
+
+/// A share of pods: as [`amount`], and no more than all of them.
+pub(crate) fn share(
+    path: &Path<'_>,
+    value: Option<&IntOrString>,
+    errors: &mut Vec<FieldError>,
+) -> Option<i32> {
+    let number = amount(path, value, errors);
+    if number.is_some_and(|n| n > 100) && matches!(value, Some(IntOrString::String(_))) {
+        errors.push(FieldError::invalid(path, value, "must not be greater than 100%"));
+    }
+    number
 }
 
 /// A name that refers to another object.

@@ -1,4 +1,4 @@
-//! `/scale` of ReplicaSets and Deployments: the object seen as an `autoscaling/v1` Scale, and a Scale written back.
+//! `/scale` of whatever has replicas: the object seen as an `autoscaling/v1` Scale, and a Scale written back.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::{Map, Value, json};
@@ -18,15 +18,19 @@ pub fn of(object: &Value) -> Value {
         spec.insert("replicas".to_owned(), json!(replicas));
     }
     let mut status = json!({ "replicas": object["status"]["replicas"].as_i64().unwrap_or(0) });
-    let selector = serde_json::from_value::<meta::LabelSelector>(object["spec"]["selector"].clone())
-        .ok()
-        .and_then(|selector| LabelSelector::from_object(&selector).ok())
-        .map(|selector| selector.to_string())
-        .unwrap_or_default();
+    let selector = selector(&object["spec"]["selector"]).unwrap_or_default();
     if !selector.is_empty() {
         status["selector"] = json!(selector);
     }
     json!({ "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata, "spec": spec, "status": status })
+}
+
+/// A selector as text. That of a ReplicationController is plain labels.
+fn selector(selector: &Value) -> Option<String> {
+    let plain = selector.as_object()?.values().all(Value::is_string);
+    let selector = if plain { json!({ "matchLabels": selector }) } else { selector.clone() };
+    let selector: meta::LabelSelector = serde_json::from_value(selector).ok()?;
+    Some(LabelSelector::from_object(&selector).ok()?.to_string())
 }
 
 /// The object with a Scale's replicas, and with its resourceVersion, so that a stale one conflicts.

@@ -26,11 +26,22 @@ pub(crate) fn validate(
     let spec = Path::new("spec");
     let path = spec.child("selector");
     selector::validate(&path, wanted, errors);
-    let is_empty = wanted.match_labels.is_none() && wanted.match_expressions.is_none();
-    if is_empty {
+    if is_empty(wanted) {
         let detail = format!("empty selector is invalid for {kind}");
         errors.push(FieldError::invalid(path, wanted, detail));
     }
+    validate_template(kind, wanted, template, errors);
+}
+
+/// The template, and that the selector matches it.
+pub(crate) fn validate_template(
+    kind: &str,
+    wanted: &meta::LabelSelector,
+    template: Option<&PodTemplateSpec>,
+    errors: &mut Vec<FieldError>,
+) {
+    let spec = Path::new("spec");
+    let is_empty = is_empty(wanted);
     let path = spec.child("template");
     let Some(template) = template else {
         errors.push(FieldError::required(path, ""));
@@ -43,10 +54,14 @@ pub(crate) fn validate(
         let detail = "`selector` does not match template `labels`";
         errors.push(FieldError::invalid(meta.child("labels"), &labels, detail));
     }
-    validate_template(&path, kind, template, errors);
+    validate_pod(&path, kind, template, errors);
 }
 
-fn validate_template(path: &Path<'_>, kind: &str, template: &PodTemplateSpec, errors: &mut Vec<FieldError>) {
+fn is_empty(selector: &meta::LabelSelector) -> bool {
+    selector.match_labels.is_none() && selector.match_expressions.is_none()
+}
+
+fn validate_pod(path: &Path<'_>, kind: &str, template: &PodTemplateSpec, errors: &mut Vec<FieldError>) {
     let meta = path.child("metadata");
     if let Some(template) = &template.metadata {
         metadata::labels(&meta.child("labels"), template.labels.as_ref(), errors);

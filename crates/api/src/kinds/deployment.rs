@@ -10,9 +10,6 @@ use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, rules, table, workload};
 
-const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
-    '93%', regex used for validation is '[0-9]+%')";
-
 pub(crate) struct Deployments;
 
 impl Behavior for Deployments {
@@ -130,32 +127,13 @@ fn validate_strategy(strategy: &DeploymentStrategy, errors: &mut Vec<FieldError>
     }
     let (surge, unavailable) = (rolling.max_surge.as_ref(), rolling.max_unavailable.as_ref());
     let unavailable_path = path.child("maxUnavailable");
-    let missing = amount(&unavailable_path, unavailable, errors);
-    let extra = amount(&path.child("maxSurge"), surge, errors);
+    let missing = rules::amount(&unavailable_path, unavailable, errors);
+    let extra = rules::amount(&path.child("maxSurge"), surge, errors);
     if missing == Some(0) && extra == Some(0) {
         let detail = "may not be 0 when `maxSurge` is 0";
         errors.push(FieldError::invalid(unavailable_path, unavailable, detail));
     }
     if missing.is_some_and(|n| n > 100) && matches!(unavailable, Some(IntOrString::String(_))) {
         errors.push(FieldError::invalid(unavailable_path, unavailable, "must not be greater than 100%"));
-    }
-}
-
-/// A number, or a number of percent.
-fn amount(path: &Path<'_>, value: Option<&IntOrString>, errors: &mut Vec<FieldError>) -> Option<i32> {
-    match value {
-        None => Some(0),
-        Some(IntOrString::Int(number)) => {
-            rules::not_negative(path, Some(i64::from(*number)), errors);
-            Some(*number)
-        }
-        Some(IntOrString::String(text)) => {
-            let digits = text.strip_suffix('%').filter(|d| d.bytes().all(|c| c.is_ascii_digit()));
-            let number = digits.and_then(|d| d.parse().ok());
-            if number.is_none() {
-                errors.push(FieldError::invalid(path, text, PERCENT));
-            }
-            number
-        }
     }
 }

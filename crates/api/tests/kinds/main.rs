@@ -4,6 +4,7 @@
 
 mod config;
 mod decoding;
+mod ensembles;
 mod harness;
 mod metadata;
 mod network;

@@ -10,6 +10,12 @@ fn headings() {
         ("ClusterRole", "Name Created At", ""),
         ("ClusterRoleBinding", "Name Role Age", "Users Groups ServiceAccounts"),
         ("ConfigMap", "Name Data Age", ""),
+        ("ControllerRevision", "Name Controller Revision Age", ""),
+        (
+            "DaemonSet",
+            "Name Desired Current Ready Up-to-date Available Node Selector Age",
+            "Containers Images Selector",
+        ),
         ("Deployment", "Name Ready Up-to-date Available Age", "Containers Images Selector"),
         ("EndpointSlice", "Name AddressType Ports Endpoints Age", ""),
         ("Endpoints", "Name Endpoints Age", ""),
@@ -25,9 +31,11 @@ fn headings() {
         ("ReplicaSet", "Name Desired Current Ready Age", "Containers Images Selector"),
         ("Role", "Name Created At", ""),
         ("RoleBinding", "Name Role Age", "Users Groups ServiceAccounts"),
+        ("ReplicationController", "Name Desired Current Ready Age", "Containers Images Selector"),
         ("Secret", "Name Type Data Age", ""),
         ("Service", "Name Type Cluster-IP External-IP Port(s) Age", "Selector"),
         ("ServiceAccount", "Name Age", ""),
+        ("StatefulSet", "Name Ready Age", "Containers Images"),
     ] {
         let headings = |priority: i32| {
             let columns = kind(name).columns().iter().filter(|c| c.priority == priority);
@@ -49,7 +57,7 @@ fn every_kind_is_found_by_each_of_its_names() {
         assert_eq!(info.singular, info.kind.to_lowercase());
         count += 1;
     }
-    assert_eq!(count, 23);
+    assert_eq!(count, 27);
     assert!(registry().by_plural("apps", "v1", "services").is_none());
     assert!(registry().by_kind("v2", "Service").is_none());
 }
