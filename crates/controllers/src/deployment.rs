@@ -5,7 +5,6 @@
 //! `decide` (numbers) and `status` (conditions).
 
 mod decide;
-mod hash;
 mod status;
 
 use std::sync::Arc;

@@ -11,9 +11,9 @@ use crate::kit::drive::{Again, drive};
 use crate::kit::queue::Queue;
 use crate::kit::store::{Change, Key};
 use crate::kit::taints::{NOT_READY, UNREACHABLE, tolerates, tolerations};
+use crate::kit::workload::delete_pod;
 use crate::kit::world::{Task, World};
 use crate::kit::{meta, pods};
-use crate::replicaset::delete_pod;
 
 pub(crate) fn start(world: &Arc<World>) -> Task {
     let queue = Queue::new();
@@ -60,7 +60,7 @@ async fn reconcile(world: &World, key: &Key) -> Result<Again, Error> {
     let now = Timestamp::now();
     match eviction(&no_execute(&node), tolerations(&pod), world.config.eviction_after, now) {
         Eviction::Never => Ok(None),
-        Eviction::At(moment) if moment > now => Ok(Some(crate::replicaset::until(moment, now))),
+        Eviction::At(moment) if moment > now => Ok(Some(pods::until(moment, now))),
         Eviction::At(_) => {
             let message = format!("Marking for deletion Pod {key}");
             world.events.normal("taint-eviction-controller", pod.as_ref(), "TaintManagerEviction", message);

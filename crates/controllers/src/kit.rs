@@ -3,8 +3,10 @@
 //! One watch stream and one cache a kind serve all controllers. A controller's own writes go into the cache with the
 //! answer of the server ([`store::Store::wrote`]), so that its next decision sees them even if the watch is behind.
 
+pub(crate) mod amount;
 pub(crate) mod drive;
 pub(crate) mod events;
+pub(crate) mod hash;
 pub(crate) mod informer;
 pub(crate) mod kinds;
 pub(crate) mod meta;
@@ -14,4 +16,5 @@ pub(crate) mod queue;
 pub(crate) mod selector;
 pub(crate) mod store;
 pub(crate) mod taints;
+pub(crate) mod workload;
 pub(crate) mod world;

@@ -7,6 +7,7 @@
 
 mod bootstrap;
 mod config;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
@@ -15,6 +16,7 @@ mod error;
 mod eventexpiry;
 mod eviction;
 mod garbagecollector;
+mod history;
 mod kit;
 mod namespace;
 mod nodeipam;
@@ -22,6 +24,7 @@ mod nodelifecycle;
 mod podgc;
 mod replicaset;
 mod scheduler;
+mod statefulset;
 mod tokencleaner;
 
 use futures::FutureExt;
@@ -64,14 +67,16 @@ fn controllers(world: &std::sync::Arc<World>) -> Vec<Task> {
         nodeipam::start(world),
         bootstrap::start(world),
         nodelifecycle::start(world),
-        replicaset::start(world),
         deployment::start(world),
+        daemonset::start(world),
+        statefulset::start(world),
         scheduler::start(world),
         podgc::start(world),
         garbagecollector::start(world),
         eviction::start(world),
         eventexpiry::start(world),
     ];
+    tasks.extend(replicaset::start(world));
     tasks.extend(namespace::start(world));
     tasks.extend(tokencleaner::start(world));
     tasks

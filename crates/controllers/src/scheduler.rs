@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+pub(crate) use self::decide::is_selected;
 use self::decide::{Candidate, Unfit};
 use crate::Error;
 use crate::error::Doing;

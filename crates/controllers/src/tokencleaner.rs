@@ -41,7 +41,7 @@ async fn reconcile(secrets: &Store<Secret>, api: &Api<Secret>, key: &Key) -> Res
     let Some(expiry) = expiry(&secret) else { return Ok(None) };
     let now = Timestamp::now();
     if expiry > now {
-        return Ok(Some(crate::replicaset::until(expiry, now)));
+        return Ok(Some(crate::kit::pods::until(expiry, now)));
     }
     tracing::info!(secret = %key, "the token has expired and is deleted");
     let deleted = api.delete(&key.name, &meta::only_this(&secret.metadata)).await;

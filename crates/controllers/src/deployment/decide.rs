@@ -6,9 +6,10 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, Replica
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{TEMPLATE_HASH, hash};
-use crate::kit::meta;
+use super::TEMPLATE_HASH;
+use crate::kit::amount::{Round, resolve};
 use crate::kit::selector::Labels;
+use crate::kit::{hash, meta};
 
 /// What `kubectl rollout history` counts.
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -102,8 +103,8 @@ impl Rollout {
         let quarter = IntOrString::String("25%".to_owned());
         let surge = rolling.and_then(|rolling| rolling.max_surge.clone()).unwrap_or_else(|| quarter.clone());
         let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.clone()).unwrap_or(quarter);
-        let surge = resolve(&surge, self.wanted, true);
-        let unavailable = resolve(&unavailable, self.wanted, false).min(self.wanted);
+        let surge = resolve(&surge, self.wanted, Round::Up);
+        let unavailable = resolve(&unavailable, self.wanted, Round::Down).min(self.wanted);
         if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
     }
 
@@ -239,19 +240,6 @@ impl Rollout {
         let excess = cleanable.len().saturating_sub(limit);
         cleanable.truncate(excess);
         cleanable
-    }
-}
-
-/// A number, or a share of `total`.
-fn resolve(value: &IntOrString, total: i32, round_up: bool) -> i32 {
-    match value {
-        IntOrString::Int(number) => (*number).max(0),
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or_default();
-            let share = i64::from(total) * percent.max(0);
-            let rounded = if round_up { (share + 99) / 100 } else { share / 100 };
-            i32::try_from(rounded).unwrap_or(i32::MAX)
-        }
     }
 }
 

@@ -181,7 +181,7 @@ pub(super) fn deadline(
     }
     let since = progressing.last_update_time.as_ref()?.0;
     let end = since.checked_add(progress_deadline(deployment)?).ok()?;
-    Some(crate::replicaset::until(end, now) + Duration::from_secs(1))
+    Some(crate::kit::pods::until(end, now) + Duration::from_secs(1))
 }
 
 /// A merge patch of the status: what is zero is taken out, as upstream leaves it out.

@@ -22,7 +22,7 @@ use crate::kit::meta;
 use crate::kit::store::{Object, Store};
 
 /// Kinds whose objects come through the shared caches, with their groups.
-const SHARED: [(&str, &str); 9] = [
+const SHARED: [(&str, &str); 13] = [
     ("", "Namespace"),
     ("", "Node"),
     ("", "Pod"),
@@ -32,6 +32,10 @@ const SHARED: [(&str, &str); 9] = [
     ("coordination.k8s.io", "Lease"),
     ("apps", "ReplicaSet"),
     ("apps", "Deployment"),
+    ("apps", "DaemonSet"),
+    ("apps", "StatefulSet"),
+    ("apps", "ControllerRevision"),
+    ("", "ReplicationController"),
 ];
 
 /// Listens to the shared caches.
@@ -46,6 +50,10 @@ pub(super) fn share(collector: &Arc<Collector>) {
     listen(collector, &world.leases);
     listen(collector, &world.replica_sets);
     listen(collector, &world.deployments);
+    listen(collector, &world.daemon_sets);
+    listen(collector, &world.stateful_sets);
+    listen(collector, &world.revisions);
+    listen(collector, &world.replication_controllers);
 }
 
 fn listen<K: Object>(collector: &Arc<Collector>, store: &Arc<Store<K>>) {

@@ -1,4 +1,4 @@
-//! The short name of a pod template, as it ends a ReplicaSet's name.
+//! The short name of a pod template, as it ends the names of ReplicaSets and ControllerRevisions.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The same for equal templates; `collisions` leads to another one when the name is taken.
-pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
+pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let mut hash = Fnv::default();
     // A template that was read from JSON can be written as JSON.
     hash.feed(&serde_json::to_vec(template).unwrap_or_default());

@@ -1,6 +1,8 @@
 //! What a pod's status says.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
@@ -19,6 +21,16 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
 pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let ready = condition(pod, "Ready").filter(|c| c.status == "True")?;
     Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0))
+}
+
+/// When a pod becomes available: it has then been ready for long enough.
+pub(crate) fn available_at(pod: &Pod, min_ready: SignedDuration) -> Option<Timestamp> {
+    ready_since(pod)?.checked_add(min_ready).ok()
+}
+
+/// The time after which a look at readiness alone may change what is available.
+pub(crate) fn until(moment: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(moment.duration_since(now)).unwrap_or_default().max(Duration::from_millis(50))
 }
 
 /// Has ended and will not run again.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -37,6 +37,10 @@ pub(crate) struct World {
     pub(crate) slices: Arc<Store<EndpointSlice>>,
     pub(crate) replica_sets: Arc<Store<ReplicaSet>>,
     pub(crate) deployments: Arc<Store<Deployment>>,
+    pub(crate) daemon_sets: Arc<Store<DaemonSet>>,
+    pub(crate) stateful_sets: Arc<Store<StatefulSet>>,
+    pub(crate) revisions: Arc<Store<ControllerRevision>>,
+    pub(crate) replication_controllers: Arc<Store<ReplicationController>>,
 }
 
 /// A task that runs until it is dropped, with its name.
@@ -57,6 +61,10 @@ impl World {
             slices: Store::new(slice_places),
             replica_sets: Store::new(|set| owner_places(&set.metadata)),
             deployments: Store::plain(),
+            daemon_sets: Store::plain(),
+            stateful_sets: Store::plain(),
+            revisions: Store::new(|revision| owner_places(&revision.metadata)),
+            replication_controllers: Store::plain(),
         })
     }
 
@@ -72,6 +80,10 @@ impl World {
             ("endpointslice watch", self.informer(&self.slices)),
             ("replicaset watch", self.informer(&self.replica_sets)),
             ("deployment watch", self.informer(&self.deployments)),
+            ("daemonset watch", self.informer(&self.daemon_sets)),
+            ("statefulset watch", self.informer(&self.stateful_sets)),
+            ("controllerrevision watch", self.informer(&self.revisions)),
+            ("replicationcontroller watch", self.informer(&self.replication_controllers)),
         ]
     }
 
@@ -94,6 +106,10 @@ impl World {
             self.slices.ready(),
             self.replica_sets.ready(),
             self.deployments.ready(),
+            self.daemon_sets.ready(),
+            self.stateful_sets.ready(),
+            self.revisions.ready(),
+            self.replication_controllers.ready(),
         );
     }
 

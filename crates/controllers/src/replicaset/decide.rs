@@ -8,49 +8,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::kit::selector::{is_subset, selects};
+use crate::kit::selector::is_subset;
 use crate::kit::{meta, pods};
-
-/// What to do about a pod's owner.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Claim {
-    Leave,
-    Adopt,
-    Release,
-}
-
-pub(super) fn claim(pod: &Pod, uid: &str, selector: &LabelSelector, set_is_deleted: bool) -> Claim {
-    let fits = selects(selector, pod.metadata.labels.as_ref());
-    match meta::controller(&pod.metadata) {
-        Some(owner) if owner.uid == uid && !fits && !set_is_deleted => Claim::Release,
-        None if fits && !set_is_deleted && pods::is_active(pod) => Claim::Adopt,
-        _ => Claim::Leave,
-    }
-}
 
 pub(super) fn replicas(set: &ReplicaSet) -> usize {
     usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or_default()
-}
-
-/// A new pod of the set.
-pub(super) fn pod(set: &ReplicaSet) -> Pod {
-    let template = set.spec.template.clone().unwrap_or_default();
-    let base = template.metadata.unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", meta::name(&set.metadata))),
-            namespace: set.metadata.namespace.clone(),
-            labels: base.labels,
-            annotations: base.annotations,
-            finalizers: base.finalizers,
-            owner_references: Some(vec![meta::controlled_by(set)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec,
-        status: None,
-    }
 }
 
 /// The pods that go first when there are too many, in upstream's order: those that do least, and the youngest.
@@ -101,15 +65,10 @@ fn min_ready(set: &ReplicaSet) -> SignedDuration {
     SignedDuration::from_secs(seconds.into())
 }
 
-/// When a pod becomes available: it has then been ready for long enough.
-fn available_at(pod: &Pod, min_ready: SignedDuration) -> Option<Timestamp> {
-    pods::ready_since(pod)?.checked_add(min_ready).ok()
-}
-
 /// How long until some ready pod becomes available.
 pub(super) fn next_available(set: &ReplicaSet, active: &[Arc<Pod>], now: Timestamp) -> Option<Duration> {
-    let moments = active.iter().filter_map(|pod| available_at(pod, min_ready(set)));
-    moments.filter(|moment| *moment > now).min().map(|moment| super::until(moment, now))
+    let moments = active.iter().filter_map(|pod| pods::available_at(pod, min_ready(set)));
+    moments.filter(|moment| *moment > now).min().map(|moment| pods::until(moment, now))
 }
 
 pub(super) fn status(
@@ -126,7 +85,7 @@ pub(super) fn status(
     let template =
         set.spec.template.as_ref().and_then(|template| template.metadata.as_ref()?.labels.as_ref());
     let labelled = |pod: &Pod| template.is_none_or(|labels| is_subset(labels, pod.metadata.labels.as_ref()));
-    let available = |pod: &Pod| available_at(pod, min_ready(set)).is_some_and(|moment| moment <= now);
+    let available = |pod: &Pod| pods::available_at(pod, min_ready(set)).is_some_and(|moment| moment <= now);
     ReplicaSetStatus {
         replicas: count(&|_| true),
         fully_labeled_replicas: some(count(&labelled)),

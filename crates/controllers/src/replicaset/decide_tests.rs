@@ -1,4 +1,3 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use super::*;
@@ -38,48 +37,6 @@ fn set(spec: Value) -> ReplicaSet {
     });
     json_patch_merge(&mut base["spec"], &spec);
     serde_json::from_value(base).unwrap()
-}
-
-#[test]
-fn who_belongs_to_whom() {
-    let set = set(json!({}));
-    let owned_by = |uid: &str| {
-        let owner =
-            OwnerReference { uid: uid.to_owned(), controller: Some(true), ..OwnerReference::default() };
-        json!({ "metadata": { "ownerReferences": [owner] } })
-    };
-    let mut strange = owned_by("set");
-    strange["metadata"]["labels"] = json!({ "app": "other" });
-    let dying = json!({ "metadata": { "deletionTimestamp": at(1).to_string() } });
-    let cases = [
-        (json!({}), false, Claim::Adopt),
-        (json!({}), true, Claim::Leave),
-        (dying, false, Claim::Leave),
-        (json!({ "metadata": { "labels": { "app": "other" } } }), false, Claim::Leave),
-        (owned_by("set"), false, Claim::Leave),
-        (owned_by("another"), false, Claim::Leave),
-        (strange.clone(), false, Claim::Release),
-        (strange, true, Claim::Leave),
-    ];
-    for (more, deleted, expected) in cases {
-        assert_eq!(
-            claim(&pod("a", more.clone()), "set", &set.spec.selector, deleted),
-            expected,
-            "{more} {deleted}"
-        );
-    }
-}
-
-#[test]
-fn a_new_pod_is_the_template_with_an_owner() {
-    let pod = super::pod(&set(json!({})));
-    assert_eq!(pod.metadata.generate_name.as_deref(), Some("web-"));
-    assert_eq!(pod.metadata.labels.unwrap()["app"], "web");
-    let owner = pod.metadata.owner_references.unwrap().remove(0);
-    assert_eq!(
-        (owner.kind.as_str(), owner.uid.as_str(), owner.controller),
-        ("ReplicaSet", "set", Some(true))
-    );
 }
 
 #[test]

@@ -131,7 +131,8 @@ fn avoided(pod: &Pod, node: &Node) -> usize {
     taints.filter(|t| t.effect == "PreferNoSchedule" && !tolerated(t, tolerations(pod))).count()
 }
 
-fn is_selected(pod: &Pod, node: &Node) -> bool {
+/// Whether a pod's node selector and required affinity hold for a node.
+pub(crate) fn is_selected(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return true };
     let labels = node.metadata.labels.as_ref();
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());

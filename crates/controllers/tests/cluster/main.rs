@@ -6,4 +6,5 @@ mod endpoints;
 mod lifecycle;
 mod nodes;
 mod rig;
+mod sets;
 mod workloads;
