@@ -251,3 +251,145 @@ fn d3_explain_says_what_fields_mean() {
     let missing = lab.kubectl(&["explain", "service.spec.nosuch"]).failed();
     assert!(missing.contains("error: field \"nosuch\" does not exist"), "{missing}");
 }
+
+/// A workload of echo pods labelled `app=NAME`.
+fn workload(kind: &str, name: &str, spec: &str, pod: &str) -> String {
+    format!(
+        r"
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{ name: {name} }}
+spec:
+  {spec}
+  selector: {{ matchLabels: {{ app: {name} }} }}
+  template:
+    metadata: {{ labels: {{ app: {name} }} }}
+    spec: {{ {pod} containers: [{{ name: c, image: svcd.io/echo }}] }}
+"
+    )
+}
+
+fn nodes_of(lab: &Lab, ns: &str, app: &str) -> String {
+    let found = lab.get(ns, &format!("pods -l app={app}"), "{.items[*].spec.nodeName}");
+    let mut nodes: Vec<&str> = found.split_whitespace().collect();
+    nodes.sort_unstable();
+    nodes.join(" ")
+}
+
+fn equals(found: String, wanted: &str) -> Result<(), String> {
+    if found == wanted { Ok(()) } else { Err(found) }
+}
+
+#[test]
+fn d6_a_daemon_set_follows_the_labels_of_nodes() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d6-ds");
+    lab.apply(&ns, &workload("DaemonSet", "agent", "", "nodeSelector: { d6-disk: ssd },"));
+    assert_eq!(nodes_of(lab, &ns, "agent"), "");
+    lab.kubectl(&["label", "nodes", "node1", "node3", "d6-disk=ssd"]).ok();
+    eventually("on the labelled nodes", || equals(nodes_of(lab, &ns, "agent"), "node1 node3"));
+    let done = lab.kubectl(&["rollout", "status", "ds/agent", "-n", &ns, "--timeout=30s"]).ok();
+    assert!(done.contains("daemon set \"agent\" successfully rolled out"), "{done}");
+    let table = lab.kubectl(&["get", "ds", "-n", &ns, "--no-headers"]).ok();
+    let row: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(row[..7], ["agent", "2", "2", "2", "2", "2", "d6-disk=ssd"], "{table}");
+    lab.kubectl(&["label", "node", "node1", "d6-disk-"]).ok();
+    eventually("only where the label is", || equals(nodes_of(lab, &ns, "agent"), "node3"));
+    lab.kubectl(&["label", "node", "node3", "d6-disk-"]).ok();
+    eventually("nowhere", || equals(nodes_of(lab, &ns, "agent"), ""));
+}
+
+#[test]
+fn d4_rollouts_of_every_workload_restart_and_go_back() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d4-rollout");
+    for (kind, spec) in [("DaemonSet", ""), ("StatefulSet", "replicas: 2"), ("Deployment", "replicas: 2")] {
+        let name = kind.to_lowercase();
+        let target = format!("{name}/{name}");
+        let rollout = |rest: &[&str]| {
+            lab.kubectl(&[&["rollout", rest[0], &target, "-n", &ns], &rest[1..]].concat()).ok()
+        };
+        let colour =
+            || lab.get(&ns, &format!("{name} {name}"), "{.spec.template.spec.containers[0].env[0].value}");
+        lab.apply(&ns, &workload(kind, &name, spec, ""));
+        rollout(&["status", "--timeout=60s"]);
+        for value in ["red", "blue"] {
+            lab.kubectl(&["set", "env", &target, "-n", &ns, &format!("COLOUR={value}")]).ok();
+            rollout(&["status", "--timeout=60s"]);
+        }
+        let history = rollout(&["history"]);
+        let numbers: Vec<&str> =
+            history.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(numbers, ["1", "2", "3"], "{history}");
+        assert!(rollout(&["history", "--revision=2"]).contains("red"), "{target}");
+        rollout(&["undo"]);
+        assert_eq!(colour(), "red", "{target}");
+        rollout(&["status", "--timeout=60s"]);
+        rollout(&["undo", "--to-revision=1"]);
+        assert_eq!(colour(), "", "{target}");
+        rollout(&["status", "--timeout=60s"]);
+        rollout(&["restart"]);
+        rollout(&["status", "--timeout=60s"]);
+        let noted = "{.items[*].metadata.annotations.kubectl\\.kubernetes\\.io/restartedAt}";
+        eventually("every pod is new", || {
+            let stamps = lab.get(&ns, &format!("pods -l app={name}"), noted);
+            let pods = lab.get(&ns, &format!("pods -l app={name}"), "{.items[*].metadata.name}");
+            let same = stamps.split_whitespace().count() == pods.split_whitespace().count();
+            if same { Ok(()) } else { Err(format!("{pods}: {stamps}")) }
+        });
+        lab.kubectl(&["delete", &target, "-n", &ns]).ok();
+    }
+}
+
+#[test]
+fn d6_a_stateful_set_has_names_that_last() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d6-sts");
+    lab.apply(&ns, &service("db", "{ clusterIP: None, selector: { app: db }, ports: [{ port: 8080 }] }"));
+    lab.apply(&ns, &workload("StatefulSet", "db", "replicas: 3\n  serviceName: db", ""));
+    lab.kubectl(&["rollout", "status", "sts/db", "-n", &ns, "--timeout=60s"]).ok();
+    assert_eq!(lab.get(&ns, "pods -l app=db", "{.items[*].metadata.name}"), "db-0 db-1 db-2");
+    assert_eq!(lab.get(&ns, "pod db-1", "{.metadata.labels.apps\\.kubernetes\\.io/pod-index}"), "1");
+    let table = lab.kubectl(&["get", "sts", "-n", &ns, "--no-headers"]).ok();
+    assert_eq!(table.split_whitespace().nth(1), Some("3/3"), "{table}");
+    eventually("its name is in DNS", || {
+        let hosts = lab.get(&ns, "endpointslices", "{.items[*].endpoints[*].hostname}");
+        let mut names: Vec<&str> = hosts.split_whitespace().collect();
+        names.sort_unstable();
+        equals(names.join(" "), "db-0 db-1 db-2")
+    });
+    let uid = lab.get(&ns, "pod db-1", "{.metadata.uid}");
+    lab.kubectl(&["delete", "pod", "db-1", "-n", &ns]).ok();
+    eventually("db-1 is back", || {
+        let now = lab.kubectl(&["get", "pod", "db-1", "-n", &ns, "-o", "jsonpath={.metadata.uid}"]).out;
+        if now.is_empty() || now == uid { Err(now) } else { Ok(()) }
+    });
+    lab.kubectl(&["scale", "sts/db", "-n", &ns, "--replicas=1"]).ok();
+    eventually("the first one stays", || {
+        equals(lab.get(&ns, "pods -l app=db", "{.items[*].metadata.name}"), "db-0")
+    });
+}
+
+#[test]
+fn d6_a_replication_controller() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d6-rc");
+    lab.apply(
+        &ns,
+        r"
+apiVersion: v1
+kind: ReplicationController
+metadata: { name: rc }
+spec:
+  replicas: 2
+  template:
+    metadata: { labels: { app: rc } }
+    spec: { containers: [{ name: c, image: svcd.io/echo, ports: [{ containerPort: 8080 }] }] }
+",
+    );
+    eventually("two ready", || equals(lab.get(&ns, "rc rc", "{.status.readyReplicas}"), "2"));
+    lab.kubectl(&["scale", "rc", "rc", "-n", &ns, "--replicas=3"]).ok();
+    eventually("three ready", || equals(lab.get(&ns, "rc rc", "{.status.readyReplicas}"), "3"));
+    lab.kubectl(&["expose", "rc", "rc", "-n", &ns, "--name=web", "--port=80", "--target-port=8080"]).ok();
+    assert_eq!(lab.get(&ns, "svc web", "{.spec.selector.app}"), "rc");
+}
