@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -15,6 +16,8 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a data directory; does not wait for it.
     pub(crate) fn start(binary: &Path, dir: &Path) -> Result<Self> {
+        // An earlier run's names another port.
+        let _ = std::fs::remove_file(dir.join("admin.kubeconfig"));
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = Command::new(binary)
             .args(["server", "--no-agent", "--log-level", "warn", "--data-dir"])
@@ -31,9 +34,14 @@ impl Server {
         self.dir.join("admin.kubeconfig")
     }
 
-    /// Its resident memory, in MB.
-    pub(crate) fn resident(&self) -> Result<f64> {
-        resident(self.child.id())
+    /// Its memory, once it has nothing more to do.
+    pub(crate) async fn settled(&self) -> Result<Memory> {
+        settled(self.child.id()).await
+    }
+
+    /// CPU time that it has used.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        cpu_seconds(self.child.id())
     }
 
     /// Ends it gently and waits.
@@ -52,12 +60,38 @@ impl Drop for Server {
     }
 }
 
-/// Resident memory of a process, in MB.
-pub(crate) fn resident(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("VmRSS is in /proc/PID/status")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("VmRSS has a value")?.parse()?;
-    Ok(kib * 1024.0 / 1e6)
+/// Memory of a process, in MB.
+pub(crate) struct Memory {
+    /// All that is resident, with the pages of the binary's file.
+    pub(crate) resident: f64,
+    /// Only what is the process's own.
+    pub(crate) own: f64,
+}
+
+impl Memory {
+    fn of(pid: u32) -> Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let field = |name: &str| -> Result<f64> {
+            let value =
+                status.lines().find_map(|l| l.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+            let kib: f64 = value.split_whitespace().next().context("it has a value")?.parse()?;
+            Ok(kib * 1024.0 / 1e6)
+        };
+        Ok(Self { resident: field("VmRSS:")?, own: field("RssAnon:")? })
+    }
+}
+
+/// Waits until a process has used next to no CPU for a second; then its memory.
+pub(crate) async fn settled(pid: u32) -> Result<Memory> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let before = cpu_seconds(pid)?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if cpu_seconds(pid)? - before < 0.03 {
+            return Memory::of(pid);
+        }
+        ensure!(Instant::now() < deadline, "process {pid} is still busy after half a minute");
+    }
 }
 
 /// CPU time that a process has used, in seconds.
@@ -78,12 +112,11 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Starts it.
-    pub(crate) fn up(binary: &Path) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let began = std::time::Instant::now();
+    pub(crate) fn up(binary: &Path, work: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir_in(work)?;
+        let began = Instant::now();
         let mut lab = Self { binary: binary.to_owned(), dir, took: 0.0 };
-        let status =
-            lab.command(&["lab", "up", "--subnet", "192.168.156.0/24"]).stdout(Stdio::null()).status()?;
+        let status = lab.command(&["lab", "up"]).stdout(Stdio::null()).status()?;
         ensure!(status.success(), "svcd lab up failed");
         lab.took = began.elapsed().as_secs_f64();
         Ok(lab)

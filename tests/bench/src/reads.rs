@@ -3,32 +3,48 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
-use serde_json::json;
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
 use crate::client::Target;
 use crate::process::Server;
-use crate::report::{Report, percentile};
+use crate::report::{Budget, Report, percentile};
 
-const SERVICES: usize = 10_000;
+/// As many as the largest clusters have.
+pub(crate) const SERVICES: usize = 10_000;
 const RUNS: usize = 20;
 const CREATORS: usize = 32;
 
 /// The whole list as JSON, one request at a time.
-pub(crate) async fn measure(report: &mut Report, binary: &Path) -> Result<()> {
-    let dir = tempfile::tempdir_in(".")?;
+pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> Result<()> {
+    let dir = tempfile::tempdir_in(work)?;
     let server = Server::start(binary, dir.path())?;
     let target = Target::from_kubeconfig(&server.kubeconfig()).await?;
+    let began = Instant::now();
     create_services(&target, SERVICES).await?;
+    let rate = SERVICES as f64 / began.elapsed().as_secs_f64();
+    let stands_for = format!(
+        "{SERVICES} by {CREATORS} clients: VIP allocated, durable, while controllers write their slices"
+    );
+    report.row("creates of Services", rate, "1/s", Budget::None, stands_for);
+    server.settled().await?;
     let mut connection = target.connect().await?;
-    let (mut samples, mut size) = (Vec::new(), 0);
+    let (mut samples, mut list) = (Vec::new(), bytes::Bytes::new());
+    let cpu = server.cpu_seconds()?;
     for _ in 0..RUNS {
         let began = Instant::now();
-        size = connection.get("/api/v1/services").await?.len();
+        list = connection.get("/api/v1/services").await?;
         samples.push(began.elapsed().as_secs_f64() * 1e3);
     }
-    let note = format!("{:.1} MB, p99 {:.1} ms", size as f64 / 1e6, percentile(&mut samples, 0.99));
-    report.row("list of 10,000 Services, p50", percentile(&mut samples, 0.5), "ms", note);
+    let cpu = (server.cpu_seconds()? - cpu) / RUNS as f64 * 1e3;
+    let items = serde_json::from_slice::<Value>(&list)?["items"].as_array().map_or(0, Vec::len);
+    ensure!(items > SERVICES, "the list has {items} Services");
+    let stands_for = format!(
+        "all in one answer of {:.1} MB of JSON, read to its end; worst {:.1} ms; server CPU {cpu:.1} ms",
+        list.len() as f64 / 1e6,
+        percentile(&mut samples, 1.0)
+    );
+    report.row("list of 10,000 Services, p50", percentile(&mut samples, 0.5), "ms", Budget::None, stands_for);
     Ok(())
 }
 
