@@ -40,7 +40,10 @@ pub(crate) async fn measure(report: &mut Report, lab: &Lab) -> Result<()> {
     let mut connection = target.connect().await?;
     prepare(&mut connection).await?;
     let (send, changes) = channel();
-    let mut monitors = NODES.map(|node| monitor(lab, node, send.clone()));
+    let _monitors =
+        NODES.map(|node| Monitor::start(lab, node, send.clone())).into_iter().collect::<Result<Vec<_>>>()?;
+    // A monitor does not say when it has begun.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let mut samples = Vec::new();
     for n in 0..=CHANGES {
         while changes.recv_timeout(QUIET).is_ok() {}
@@ -51,10 +54,6 @@ pub(crate) async fn measure(report: &mut Report, lab: &Lab) -> Result<()> {
         if n > 0 {
             samples.push(took);
         }
-    }
-    for monitor in monitors.iter_mut().flatten() {
-        monitor.kill()?;
-        monitor.wait()?;
     }
     let stands_for = format!(
         "PATCH sent to the rule seen by `nft monitor` on the slowest of {} nodes; {CHANGES} changes one by one",
@@ -106,19 +105,36 @@ async fn set_ready(connection: &mut Connection, ready: bool) -> Result<()> {
     Ok(())
 }
 
-/// Sends the node's number and the time whenever its kernel's rules for the Service change.
-fn monitor(lab: &Lab, node: &'static str, send: Sender<(&'static str, Instant)>) -> Result<Child> {
-    let mut child =
-        lab.on(node, &["nft", "monitor", "rules"]).stdout(Stdio::piped()).spawn().context("nft monitor")?;
-    let output = BufReader::new(child.stdout.take().context("its output")?);
-    std::thread::spawn(move || {
-        for line in output.lines().map_while(Result::ok) {
-            if line.contains("default/latency") && send.send((node, Instant::now())).is_err() {
-                return;
+/// `nft monitor` on a node; ended when dropped.
+struct Monitor(Child);
+
+impl Monitor {
+    /// Sends the node's name and the time whenever its kernel's rules change: nothing else changes them in a lab that
+    /// has settled.
+    fn start(lab: &Lab, node: &'static str, send: Sender<(&'static str, Instant)>) -> Result<Self> {
+        let mut child = lab
+            .on(node, &["nft", "monitor", "rules"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("nft monitor")?;
+        let output = BufReader::new(child.stdout.take().context("its output")?);
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if line.contains(" rule ip ") && send.send((node, Instant::now())).is_err() {
+                    return;
+                }
             }
-        }
-    });
-    Ok(child)
+        });
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Milliseconds until the last node's first change.

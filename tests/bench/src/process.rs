@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-/// A `svcd server --no-agent` on loopback; ended when dropped.
+/// Where servers listen: `run` gives it to the namespace. Loopback is no address for an API server's own endpoint.
+const ADDRESS: &str = "192.0.2.1";
+
+/// A `svcd server --no-agent`; ended when dropped.
 pub(crate) struct Server {
     child: Child,
     dir: PathBuf,
@@ -18,11 +21,11 @@ impl Server {
     pub(crate) fn start(binary: &Path, dir: &Path) -> Result<Self> {
         // An earlier run's names another port.
         let _ = std::fs::remove_file(dir.join("admin.kubeconfig"));
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = TcpListener::bind((ADDRESS, 0))?.local_addr()?.port();
         let child = Command::new(binary)
             .args(["server", "--no-agent", "--log-level", "warn", "--data-dir"])
             .arg(dir)
-            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--listen", &format!("{ADDRESS}:{port}")])
             .stdout(Stdio::null())
             .spawn()
             .context("start svcd server")?;
