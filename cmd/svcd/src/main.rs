@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -57,8 +58,20 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
+/// Every connection is an open file, and the usual limit of 1024 would end at a thousand watches. The administrator's
+/// hard limit stays; where that is none at all, programs in pods would suffer from more.
+fn raise_file_limit() {
+    const ENOUGH: u64 = 1 << 20;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard.min(ENOUGH).max(soft), hard)
+    {
+        tracing::warn!(%error, soft, "the limit of open files cannot be raised");
+    }
+}
+
 /// Runs a role on a runtime with as many threads as the machine has cores.
 fn block_on<T>(role: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let no_threads =
         |e| Failure::new(format!("cannot start threads: {e}"), "raise the limits of processes and files");
