@@ -22,7 +22,7 @@ lint: ## What CI checks besides the tests
 
 check: test lint ## What CI runs
 
-bench: setup ## The budgets of docs/BUDGETS.md, measured on this machine beside the real peers where they can be had
+bench: setup ## The budgets of docs/BUDGETS.md, measured on this machine
 	tests/bench/run
 
 dist: setup ## The binary as it is shipped

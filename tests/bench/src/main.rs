@@ -52,6 +52,12 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(report: &mut Report, binary: &Path, work: &Path) -> Result<()> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let load: f64 = load.split(' ').next().context("a load average")?.parse()?;
+    let cores = std::thread::available_parallelism()?;
+    let stands_for =
+        format!("average of the last minute on {cores} cores: near 0, or all below is worse than it is");
+    report.row("load of the machine before", load, "", Budget::None, stands_for);
     if report.wants("size") {
         let bytes = std::fs::metadata(binary)?.len();
         report.row(

@@ -71,7 +71,8 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> 
     Ok(())
 }
 
-/// A row of resident memory.
+/// A row of resident memory. How much of the binary's file is resident is up to the kernel: it maps whole neighbourhoods
+/// of what is used, and shares them between processes.
 pub(crate) fn memory(report: &mut Report, what: &str, memory: &Memory, budget: Budget, stands_for: &str) {
     let stands_for = format!(
         "{stands_for}; resident, of which {:.1} is the process's own (not the file's pages)",
