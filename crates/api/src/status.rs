@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::apply::Conflict;
 use crate::field::FieldError;
 
 /// Which resource an error is about: `services`, or `deployments.apps` in messages.
@@ -112,6 +113,39 @@ impl ApiError {
         let why =
             "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(resource, name, why)
+    }
+
+    /// 409 for an apply that would take fields from others: `Apply failed with 1 conflict: …`.
+    pub fn apply_conflict(conflicts: &[Conflict]) -> Self {
+        let list = match conflicts {
+            [one] => format!("1 conflict: conflict with {}: {}", one.manager, one.field),
+            many => {
+                let mut managers: Vec<&str> = many.iter().map(|c| c.manager.as_str()).collect();
+                managers.sort_unstable();
+                managers.dedup();
+                let mut lines = Vec::new();
+                for manager in managers {
+                    lines.push(format!("conflicts with {manager}:"));
+                    let theirs = many.iter().filter(|c| c.manager == manager);
+                    lines.extend(theirs.map(|c| format!("- {}", c.field)));
+                }
+                format!("{} conflicts: {}", many.len(), lines.join("\n"))
+            }
+        };
+        let mut error = Self::new(409, "Conflict", format!("Apply failed with {list}"));
+        error.details.get_or_insert_default().causes = conflicts
+            .iter()
+            .map(|c| {
+                let message = format!("conflict with {}", c.manager);
+                json!({ "reason": "FieldManagerConflict", "message": message, "field": c.field })
+            })
+            .collect();
+        error
+    }
+
+    /// 500 without a reason: what upstream makes of errors that it did not foresee, and kubectl shows as they are.
+    pub fn unexplained(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
     }
 
     /// 422: `Service "x" is invalid: …`. `kind` is the kind with its group.
@@ -268,6 +302,9 @@ impl ApiError {
             "reason": self.reason,
             "code": self.code,
         });
+        if let Some(map) = status.as_object_mut().filter(|_| self.reason.is_empty()) {
+            map.remove("reason");
+        }
         if let Some(details) = &self.details {
             status["details"] = details.to_value();
         }

@@ -77,7 +77,8 @@ pub(crate) fn parse_json(body: &[u8]) -> Result<Parsed, Failure> {
     Ok(Parsed { value, duplicates })
 }
 
-fn parse_yaml(body: &[u8]) -> Result<Parsed, Failure> {
+/// Parses YAML (and so JSON).
+pub(crate) fn parse_yaml(body: &[u8]) -> Result<Parsed, Failure> {
     let value = serde_norway::from_slice(body)
         .map_err(|error| Failure::bad_request(format!("yaml: cannot be read: {error}")))?;
     Ok(Parsed { value, duplicates: Vec::new() })

@@ -10,6 +10,7 @@ use svcd_store::{Expect, Txn};
 use crate::body;
 use crate::call::Call;
 use crate::errors::Failure;
+use crate::managed::{self, Managing};
 use crate::query::WriteOptions;
 use crate::resources::Resource;
 use crate::server::ApiServer;
@@ -25,7 +26,7 @@ impl ApiServer {
         let options = WriteOptions::parse(&call.query, "CreateOptions")?;
         let parsed = body::parse_object(&call.headers, bytes)?;
         let object = body::decode(call, parsed, options.field_validation)?;
-        let written = self.create_object(call, object, options.dry_run).await?;
+        let written = self.create_object(call, object, (&Managing::by(call), options.dry_run)).await?;
         answer(call, StatusCode::CREATED, &written)
     }
 
@@ -34,7 +35,7 @@ impl ApiServer {
         &self,
         call: &Call,
         mut object: Value,
-        dry_run: bool,
+        (managing, dry_run): (&Managing, bool),
     ) -> Result<Written, Failure> {
         metadata::place(&mut object, &call.target)?;
         if !metadata::text(&object, "resourceVersion").is_empty() {
@@ -48,7 +49,7 @@ impl ApiServer {
             if generated {
                 metadata::of(&mut object).insert("name".to_owned(), metadata::generate_name(&base).into());
             }
-            match self.create_named(call.resource(), object.clone(), dry_run).await {
+            match self.create_named(call.resource(), object.clone(), (managing, dry_run)).await {
                 Ok(written) => return Ok(written),
                 Err(failure) if generated && round < NAMES && failure.code() == StatusCode::CONFLICT => {}
                 Err(failure) => return Err(failure),
@@ -62,10 +63,13 @@ impl ApiServer {
         &self,
         resource: &Resource,
         mut object: Value,
-        dry_run: bool,
+        (managing, dry_run): (&Managing, bool),
     ) -> Result<Written, Failure> {
+        let sent = metadata::of(&mut object).remove("managedFields");
         metadata::begin(&mut object);
         resource.kind.set_defaults(&mut object);
+        // What the server adds from here on is nobody's.
+        managing.settle(managed::scope(resource, None), &Value::Null, &mut object, sent.as_ref());
         resource.kind.prepare_create(&mut object);
         let name = metadata::text(&object, "name").to_owned();
         let namespace = metadata::text(&object, "namespace").to_owned();

@@ -5,6 +5,7 @@ use axum::body::Body;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::Value;
+use svcd_api::apply::Conflict;
 use svcd_api::field::FieldError;
 use svcd_api::kind::KindInfo;
 use svcd_api::{ApiError, ResourceName};
@@ -106,6 +107,16 @@ impl Failure {
     /// `Operation cannot be fulfilled on services "x": WHY`.
     pub(crate) fn conflict(info: &KindInfo, name: &str, why: &str) -> Self {
         ApiError::conflict(&info.into(), name, why).into()
+    }
+
+    /// An apply that would take fields from others.
+    pub(crate) fn apply_conflict(conflicts: &[Conflict]) -> Self {
+        ApiError::apply_conflict(conflicts).into()
+    }
+
+    /// A configuration that does not fit its type.
+    pub(crate) fn untyped(message: String) -> Self {
+        ApiError::unexplained(message).into()
     }
 
     /// A write against another version than the stored one.

@@ -7,6 +7,7 @@
 //! do), and to keep state of its own that the store does not have.
 
 mod allocate;
+mod apply;
 mod authn;
 mod authz;
 mod body;
@@ -23,6 +24,7 @@ mod health;
 mod join;
 mod json;
 mod limits;
+mod managed;
 mod metadata;
 mod metrics;
 mod namespaces;

@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::errors::Failure;
+use crate::managed::Managing;
 use crate::server::ApiServer;
 
 const SYSTEM: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -36,7 +37,7 @@ impl ApiServer {
         }
         let object = json!({ "apiVersion": resource.api_version, "kind": resource.info.kind, "metadata": { "name": name } });
         let decoded = resource.kind.decode(object).map_err(Failure::internal)?;
-        match self.create_named(resource, decoded.object, false).await {
+        match self.create_named(resource, decoded.object, (&Managing::by_server(resource), false)).await {
             Err(failure) if failure.code() != StatusCode::CONFLICT => Err(failure),
             _ => Ok(()),
         }

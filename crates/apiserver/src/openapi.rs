@@ -205,12 +205,13 @@ fn writing(resource: &Resource, action: &str) -> Value {
 }
 
 fn patch_operation(resource: &Resource) -> Value {
-    let mut operation = operation(resource, "patch", WRITE);
+    let mut operation = operation(resource, "patch", &[WRITE, &["force"]].concat());
     let patch = json!({ "schema": reference(&format!("{META}.Patch")) });
     operation["requestBody"] = json!({ "required": true, "content": {
         "application/json-patch+json": patch,
         "application/merge-patch+json": patch,
         "application/strategic-merge-patch+json": patch,
+        "application/apply-patch+yaml": patch,
     } });
     operation
 }

@@ -10,6 +10,7 @@ use svcd_api::kind::{Kind, Subresource};
 use svcd_api::patch::{self, PatchError};
 use svcd_api::scale;
 
+use crate::apply::APPLY_PATCH;
 use crate::body::{self, media_type};
 use crate::call::Call;
 use crate::errors::Failure;
@@ -36,13 +37,10 @@ impl Patch {
             JSON_PATCH => Self::Json,
             MERGE_PATCH => Self::Merge,
             STRATEGIC_PATCH => Self::Strategic,
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-                return Err(Failure::unsupported(
-                    "server-side apply is not served yet: apply on the client side (kubectl apply without \
-                     --server-side), or send a merge patch",
-                ));
+            _ => {
+                let accepted = [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
+                return Err(Failure::unsupported_media_type(&accepted));
             }
-            _ => return Err(Failure::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH])),
         };
         let (value, duplicates) =
             json::parse(bytes).map_err(|error| Failure::bad_request(error.to_string()))?;
@@ -78,7 +76,14 @@ impl Patch {
 impl ApiServer {
     /// PATCH of an object, its status or its scale.
     pub(crate) async fn patch(&self, call: &Call, bytes: &Bytes) -> Result<Response<Body>, Failure> {
+        if media_type(&call.headers) == APPLY_PATCH {
+            return self.apply(call, bytes).await;
+        }
         let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+        if call.query.has("force") {
+            let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+            return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
+        }
         let (patch, duplicates) = Patch::parse(call, bytes)?;
         let resource = call.resource();
         for round in 0..ATTEMPTS {

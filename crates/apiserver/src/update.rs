@@ -14,6 +14,7 @@ use svcd_store::Record;
 use crate::body;
 use crate::call::Call;
 use crate::errors::Failure;
+use crate::managed::{self, Managing};
 use crate::metadata;
 use crate::query::WriteOptions;
 use crate::record;
@@ -60,7 +61,7 @@ impl ApiServer {
         if !metadata::text(&object, "resourceVersion").is_empty() {
             return Err(Failure::modified(resource.info, call.target.name()));
         }
-        let written = self.create_object(call, object, dry_run).await?;
+        let written = self.create_object(call, object, (&Managing::by(call), dry_run)).await?;
         answer(call, StatusCode::CREATED, &written)
     }
 
@@ -73,10 +74,22 @@ impl ApiServer {
         new: Value,
         dry_run: bool,
     ) -> Result<Written, Miss> {
+        self.replace_as(call, stored, old, new, (&Managing::by(call), dry_run)).await
+    }
+
+    /// As `replace`, with managers decided otherwise.
+    pub(crate) async fn replace_as(
+        &self,
+        call: &Call,
+        stored: &Arc<Record>,
+        old: &Value,
+        new: Value,
+        (managing, dry_run): (&Managing, bool),
+    ) -> Result<Written, Miss> {
         let resource = call.resource();
         metadata::check_preconditions(resource, &new, old)?;
         call.check(old)?;
-        let new = prepare(resource, call.target.subresource, new, old)?;
+        let new = prepare(resource, (call.target.subresource, managing), new, old)?;
         call.check(&new)?;
         self.check_grants(call, &new, Some(old)).await?;
         if new == *old && !metadata::is_finished(resource, &new) {
@@ -100,11 +113,12 @@ fn require_version(resource: &Resource, object: &Value) -> Result<(), Failure> {
 /// The new version as it would be stored.
 fn prepare(
     resource: &Resource,
-    subresource: Option<Subresource>,
+    (subresource, managing): (Option<Subresource>, &Managing),
     mut new: Value,
     old: &Value,
 ) -> Result<Value, Failure> {
     let kind = resource.kind;
+    let sent = metadata::of(&mut new).remove("managedFields");
     metadata::carry_over(&mut new, old);
     let errors = match subresource {
         Some(Subresource::Status) => {
@@ -129,6 +143,7 @@ fn prepare(
         }
     };
     if errors.is_empty() {
+        managing.settle(managed::scope(resource, subresource), old, &mut new, sent.as_ref());
         return Ok(new);
     }
     let name = metadata::text(old, "name");

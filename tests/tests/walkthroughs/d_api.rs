@@ -393,3 +393,37 @@ spec:
     lab.kubectl(&["expose", "rc", "rc", "-n", &ns, "--name=web", "--port=80", "--target-port=8080"]).ok();
     assert_eq!(lab.get(&ns, "svc web", "{.spec.selector.app}"), "rc");
 }
+
+#[test]
+fn d1_server_side_apply_conflicts_forces_and_takes_over() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d1-ssa");
+    let map = |a: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: c1 }}\ndata: {{ a: \"{a}\" }}\n")
+    };
+    let apply = |page: &str, rest: &[&str]| {
+        lab.kubectl_with(page, &[&["apply", "--server-side", "-n", &ns], rest].concat())
+    };
+    let applied = "configmap/c1 serverside-applied\n";
+    assert_eq!(apply(&map("1"), &["--field-manager=m1"]).ok(), applied);
+    let refused = apply(&map("2"), &["--field-manager=m2"]).failed();
+    assert!(
+        refused.starts_with("error: Apply failed with 1 conflict: conflict with \"m1\": .data.a\n"),
+        "{refused}"
+    );
+    assert_eq!(apply(&map("2"), &["--field-manager=m2", "--force-conflicts"]).ok(), applied);
+    assert_eq!(lab.get(&ns, "cm c1", "{.data.a}"), "2");
+    let fields = lab.get(&ns, "cm c1 --show-managed-fields", "{.metadata.managedFields[*].manager}");
+    assert_eq!(fields, "m2");
+
+    let ports = |ports: &str| service("ap", &format!("{{ selector: {{ app: ap }}, ports: [{ports}] }}"));
+    let (one, two) = ("{ name: a, port: 80 }", "{ name: a, port: 80 }, { name: b, port: 81 }");
+    lab.kubectl_with(&ports(one), &["apply", "-n", &ns]).ok();
+    assert_eq!(apply(&ports(two), &[]).ok(), "service/ap serverside-applied\n");
+    assert_eq!(apply(&ports(one), &[]).ok(), "service/ap serverside-applied\n");
+    assert_eq!(lab.get(&ns, "svc ap", "{.spec.ports[*].port}"), "80");
+    let bogus = service("ap", "{ bogus: 1, ports: [{ name: a, port: 80 }] }");
+    let refused = apply(&bogus, &[]).failed();
+    let wanted = format!("({ns}/ap; /v1, Kind=Service): .spec.bogus: field not declared in schema");
+    assert!(refused.contains(&wanted), "{refused}");
+}

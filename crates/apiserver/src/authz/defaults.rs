@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::escalation::covers;
 use super::rbac::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, GROUP, Rule};
 use crate::errors::Failure;
+use crate::managed::Managing;
 use crate::server::ApiServer;
 use crate::user::{AUTHENTICATED, MASTERS, SERVICE_ACCOUNTS, UNAUTHENTICATED};
 
@@ -382,7 +383,7 @@ impl ApiServer {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         if self.store.get(&resource.key("", name)).await?.is_none() {
             let decoded = resource.kind.decode(wanted.clone()).map_err(Failure::internal)?;
-            match self.create_named(resource, decoded.object, false).await {
+            match self.create_named(resource, decoded.object, (&Managing::by_server(resource), false)).await {
                 Err(failure) if failure.code() == StatusCode::CONFLICT => {}
                 result => return result.map(drop),
             }

@@ -207,8 +207,8 @@ async fn bad_patches_are_refused_as_upstream_refuses_them() {
     };
     send("application/merge-patch+json", "{bad").await.refused(400, "BadRequest");
     send("application/json", "{}").await.refused(415, "UnsupportedMediaType");
-    let message = send("application/apply-patch+yaml", "{}").await.refused(415, "UnsupportedMediaType");
-    assert!(message.contains("server-side apply"), "{message}");
+    let message = send("application/apply-patch+yaml", "{}").await.refused(422, "Invalid");
+    assert!(message.contains("fieldManager: Required value: is required for apply patch"), "{message}");
     cluster.admin.merge(&format!("{SERVICES}/nope"), &json!({})).await.refused(404, "NotFound");
 }
 
