@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Some("__lab-node") => return Failure::from(svcd_lab::enter::node_main(&arguments[2..])).report(),
         _ => {}
     }
+    privileges::find_system_programs();
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => run(cli).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS),
         Err(error) => usage(&error),

@@ -221,9 +221,12 @@ impl From<CommitError> for Failure {
                 Self::unavailable("the object kept changing while it was being written; try again")
             }
             CommitError::Full(why) => {
-                tracing::error!(%why, "no space left for the store");
-                Self::unavailable("the server's disk is full; free some space on it and try again")
-                    .coded(StatusCode::INSUFFICIENT_STORAGE)
+                tracing::debug!(%why, "no space left for the store");
+                // No time to try again after: it takes somebody to make room.
+                Self::from(ApiError::service_unavailable(
+                    "the server's disk is full; free some space on it and try again",
+                ))
+                .coded(StatusCode::INSUFFICIENT_STORAGE)
             }
             CommitError::Invalid(why) => {
                 tracing::error!(%why, "a transaction is malformed");

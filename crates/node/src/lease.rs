@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::Heartbeat;
 use crate::own_node::{OwnNode, RequestError, in_time, is_code};
@@ -26,15 +26,26 @@ pub(crate) async fn run(
     mut own: watch::Receiver<OwnNode>,
 ) {
     let api: Api<Lease> = Api::namespaced(client, NAMESPACE);
+    // A server that is away for an hour is worth two lines, not ten thousand.
+    let mut failing = false;
     loop {
         let uid = match own.wait_for(|own| own.node().is_some()).await {
             Ok(own) => own.node().and_then(|node| node.metadata.uid.clone()),
             Err(_) => return,
         };
         let wait = match renew(&api, &name, heartbeat.lease, uid).await {
-            Ok(()) => heartbeat.interval,
+            Ok(()) => {
+                if std::mem::take(&mut failing) {
+                    info!(node = name, "the Lease is renewed again");
+                }
+                heartbeat.interval
+            }
             Err(error) => {
-                warn!(node = name, %error, "cannot renew the Lease; trying again");
+                if std::mem::replace(&mut failing, true) {
+                    debug!(node = name, %error, "still cannot renew the Lease");
+                } else {
+                    warn!(node = name, %error, "cannot renew the Lease; trying until it works");
+                }
                 (heartbeat.interval / 5).max(Duration::from_millis(100))
             }
         };

@@ -106,6 +106,8 @@ fn e1_without_root_a_lab_runs_in_a_user_namespace() {
         command.args([&reuid, &regid, "--clear-groups"]).args(words).current_dir("/");
         // As a user who is logged in has it: below /run, or here below a directory of one's own.
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", &home).env("SHELL", "/bin/sh");
+        // Debian gives users no directory of system programs.
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         command.stdin(Stdio::null()).output().unwrap().into()
     };
     if somebody(&["unshare", "--user", "--map-root-user", "--net", "true"]).code != 0 {

@@ -45,11 +45,13 @@ pub(super) struct Committer {
     buffer: Vec<u8>,
     /// Why nothing can be written any more.
     broken: Option<String>,
+    /// The last write found no space; it has been said.
+    full: bool,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, log: Log, checkpointer: Checkpointer, options: Options) -> Self {
-        Self { shared, log, checkpointer, options, buffer: Vec::new(), broken: None }
+        Self { shared, log, checkpointer, options, buffer: Vec::new(), broken: None, full: false }
     }
 
     /// Works until every sender is gone and every request answered.
@@ -121,13 +123,23 @@ impl Committer {
         if self.buffer.capacity() > BUFFER_KEPT {
             self.buffer = Vec::new();
         }
-        appended.map_err(|error| self.refusal(error))
+        match appended {
+            Ok(()) => {
+                if std::mem::take(&mut self.full) {
+                    tracing::info!("there is space for the store again");
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.refusal(error)),
+        }
     }
 
     fn refusal(&mut self, error: AppendError) -> Box<dyn Fn() -> CommitError> {
         match error {
             AppendError::Full(error) => {
-                tracing::warn!(%error, "no space left for the store; writes are refused until there is");
+                if !std::mem::replace(&mut self.full, true) {
+                    tracing::warn!(%error, "no space left for the store; writes are refused until there is");
+                }
                 let why = error.to_string();
                 Box::new(move || CommitError::Full(why.clone()))
             }
