@@ -21,6 +21,7 @@ mod document;
 mod errors;
 mod filter;
 mod health;
+mod impersonate;
 mod join;
 mod json;
 mod limits;

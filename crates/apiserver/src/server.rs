@@ -17,7 +17,7 @@ use svcd_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::authn::Peer;
-use crate::authz::Authorizer;
+use crate::authz::{Asked, Authorizer, Objects};
 use crate::call::Call;
 use crate::config::Config;
 use crate::discovery::Discovery;
@@ -110,7 +110,8 @@ impl ApiServer {
                 self.object(parts, body, peer, (user, target), query, seen).await
             }
             route => {
-                let user = user?;
+                let verb = parts.method.as_str().to_ascii_lowercase();
+                let user = self.acting(user?, &parts.headers, &Asked::Path { verb: &verb, path }).await?;
                 seen.user.clone_from(&user.name);
                 self.other(parts, body, &user, route).await
             }
@@ -182,8 +183,10 @@ impl ApiServer {
         query: Query,
         seen: &mut Seen,
     ) -> Answer {
-        seen.user.clone_from(&user.name);
         let verb = Verb::of(&parts.method, &target, &query).ok_or_else(Failure::method_not_allowed)?;
+        let asked = Asked::Objects(Objects::of(verb.name(), &target));
+        let user = self.acting(user, &parts.headers, &asked).await?;
+        seen.user.clone_from(&user.name);
         seen.subject = Subject::object(verb, &target);
         let guard = self.authorize(&user, verb, &target).await?;
         let form = negotiate::form(&parts.headers)?;

@@ -301,3 +301,55 @@ async fn a_node_reads_single_secrets_that_its_pods_name() {
     cluster.admin.delete_with("/api/v1/namespaces/default/pods/p", &now).await.expect(200);
     until_refused(&agent, &named).await;
 }
+
+#[tokio::test]
+async fn who_may_impersonate_acts_as_the_other() {
+    let cluster = Cluster::new().await;
+    give(&cluster, "view", "bob").await;
+    let as_bob = [("impersonate-user", "bob")];
+    let get = async |client: &Client, headers: &[(&str, &str)], path: &str| {
+        client.send(Method::GET, path, headers, "").await
+    };
+    get(&cluster.admin, &as_bob, SERVICES).await.expect(200);
+    let message = get(&cluster.admin, &as_bob, "/api/v1/nodes").await.refused(403, "Forbidden");
+    assert!(message.contains("User \"bob\" cannot list resource \"nodes\""), "{message}");
+    let message = get(&cluster.admin, &as_bob, "/metrics").await.refused(403, "Forbidden");
+    assert_eq!(message, "forbidden: User \"bob\" cannot get path \"/metrics\"");
+    let masters = [("impersonate-user", "bob"), ("impersonate-group", "system:masters")];
+    get(&cluster.admin, &masters, "/api/v1/nodes").await.expect(200);
+    get(&cluster.admin, &[("impersonate-group", "g")], SERVICES).await.refused(400, "BadRequest");
+
+    let alice = cluster.client(User::new("alice", ["people"]));
+    assert_eq!(
+        get(&alice, &as_bob, SERVICES).await.refused(403, "Forbidden"),
+        "services is forbidden: User \"alice\" cannot impersonate-on:user-info:list resource \"services\" in API group \
+         \"\" in the namespace \"default\""
+    );
+    let as_role = |name: &str, rule: Value| object("ClusterRole", name, json!({ "rules": [rule] }));
+    let impersonator = as_role(
+        "be-bob",
+        json!({ "apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"], "resourceNames": ["bob"] }),
+    );
+    cluster.admin.post(&format!("{RBAC}/clusterroles"), &impersonator).await.expect(201);
+    give(&cluster, "be-bob", "alice").await;
+    get(&alice, &as_bob, SERVICES).await.expect(200);
+    get(&alice, &masters, SERVICES).await.refused(403, "Forbidden");
+    get(&alice, &[("impersonate-user", "carol")], SERVICES).await.refused(403, "Forbidden");
+
+    let constrained = object(
+        "ClusterRole",
+        "list-as-carol",
+        json!({ "rules": [
+        { "apiGroups": ["authentication.k8s.io"], "resources": ["users"], "verbs": ["impersonate:user-info"], "resourceNames": ["carol"] },
+        { "apiGroups": [""], "resources": ["services"], "verbs": ["impersonate-on:user-info:list"] },
+    ] }),
+    );
+    cluster.admin.post(&format!("{RBAC}/clusterroles"), &constrained).await.expect(201);
+    give(&cluster, "list-as-carol", "dave").await;
+    give(&cluster, "view", "carol").await;
+    let dave = cluster.client(User::new("dave", ["people"]));
+    let as_carol = [("impersonate-user", "carol")];
+    get(&dave, &as_carol, SERVICES).await.expect(200);
+    get(&dave, &as_carol, &format!("{SERVICES}/web")).await.refused(403, "Forbidden");
+    get(&dave, &as_bob, SERVICES).await.refused(403, "Forbidden");
+}
