@@ -18,6 +18,8 @@ pub enum Subresource {
     Binding,
     /// `/finalize`: writes a namespace's `spec.finalizers`.
     Finalize,
+    /// `/token`: signs a token for a ServiceAccount, by an `authentication.k8s.io/v1` TokenRequest.
+    Token,
 }
 
 /// Names and shape of a kind, as discovery shows them.

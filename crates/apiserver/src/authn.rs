@@ -1,5 +1,5 @@
-//! Who is asking: the client certificate of the connection, or a join token. A token is looked up in its Secret, which
-//! holds only a hash; whatever is wrong with one, the client hears the same 401.
+//! Who is asking: the client certificate of the connection, a ServiceAccount's token (see `tokens`), or a join token. A
+//! join token is looked up in its Secret, which holds only a hash; whatever is wrong with one, the client hears the same 401.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,8 +18,8 @@ use crate::user::{BOOTSTRAPPERS, User};
 
 const TOKEN_NAMESPACE: &str = "kube-system";
 const TOKEN_TYPE: &str = "bootstrap.kubernetes.io/token";
-/// Tokens are short; anything longer is none of ours.
-const LONGEST_TOKEN: usize = 256;
+/// Anything longer is none of ours.
+const LONGEST_TOKEN: usize = 16 * 1024;
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -61,6 +61,10 @@ impl ApiServer {
 
     /// Whose token this is.
     async fn bearer(&self, token: &str) -> Result<User, Failure> {
+        if token.matches('.').count() == 2 {
+            let issuer = [self.issuer()];
+            return Ok(self.account_of(token, &issuer).await?.0);
+        }
         let (id, secret) = token.split_once('.').ok_or_else(Failure::unauthorized)?;
         if id.is_empty() || !id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             return Err(Failure::unauthorized());
@@ -72,8 +76,22 @@ impl ApiServer {
     /// The `status` of a TokenReview.
     pub(crate) async fn token_review(&self, spec: &Value) -> Result<Value, Failure> {
         let token = spec["token"].as_str().filter(|t| t.len() <= LONGEST_TOKEN).unwrap_or_default();
-        match self.bearer(token).await {
-            Ok(user) => Ok(json!({ "authenticated": true, "user": user_info(&user) })),
+        let wanted = spec["audiences"].as_array().into_iter().flatten();
+        let wanted: Vec<String> = wanted.filter_map(|a| a.as_str().map(str::to_owned)).collect();
+        let wanted = if wanted.is_empty() { vec![self.issuer()] } else { wanted };
+        let found = if token.matches('.').count() == 2 {
+            self.account_of(token, &wanted).await
+        } else {
+            self.bearer(token).await.map(|user| (user, Vec::new()))
+        };
+        match found {
+            Ok((user, audiences)) => {
+                let mut status = json!({ "authenticated": true, "user": user_info(&user) });
+                if !audiences.is_empty() {
+                    status["audiences"] = json!(audiences);
+                }
+                Ok(status)
+            }
             Err(failure) if failure.code() == StatusCode::UNAUTHORIZED => {
                 Ok(json!({ "user": {}, "error": "invalid bearer token" }))
             }

@@ -137,6 +137,7 @@ fn subresource_shape(
         Subresource::Status => ((info.group, info.version, info.kind), &["get", "patch", "update"]),
         Subresource::Scale => (("autoscaling", "v1", "Scale"), &["get", "patch", "update"]),
         Subresource::Binding => ((info.group, info.version, "Binding"), &["create"]),
+        Subresource::Token => (("authentication.k8s.io", "v1", "TokenRequest"), &["create"]),
         Subresource::Finalize => ((info.group, info.version, info.kind), &["update"]),
     }
 }

@@ -43,6 +43,7 @@ mod route;
 mod serve;
 mod server;
 mod subresource;
+mod tokens;
 mod update;
 mod user;
 mod version;

@@ -42,6 +42,10 @@ pub(crate) enum Route {
     OpenApi(String),
     /// `/openapi/v2`.
     OpenApiV2,
+    /// `/.well-known/openid-configuration`.
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`.
+    KeySet,
     /// `/svcd.io/v1/join`.
     Join,
     /// `/svcd.io/v1/cluster`.
@@ -114,8 +118,8 @@ impl Verb {
         match (target.subresource, method) {
             (None, &Method::POST) if is_virtual && !named && placed => Some(Self::Create),
             _ if is_virtual => None,
-            (Some(Subresource::Binding), &Method::POST) => Some(Self::Create),
-            (Some(Subresource::Binding), _) => None,
+            (Some(Subresource::Binding | Subresource::Token), &Method::POST) => Some(Self::Create),
+            (Some(Subresource::Binding | Subresource::Token), _) => None,
             (Some(Subresource::Finalize), &Method::PUT) => Some(Self::Update),
             (Some(Subresource::Finalize), _) => None,
             (_, &Method::GET | &Method::HEAD) if watches => Some(Self::Watch),
@@ -152,6 +156,8 @@ pub(crate) fn parse(path: &str, resources: &Resources) -> Route {
         ["openapi", "v3"] => Route::OpenApiIndex,
         ["openapi", "v3", rest @ ..] => Route::OpenApi(rest.join("/")),
         ["openapi", "v2"] => Route::OpenApiV2,
+        [".well-known", "openid-configuration"] => Route::OpenIdConfiguration,
+        ["openid", "v1", "jwks"] => Route::KeySet,
         ["svcd.io", "v1", "join"] => Route::Join,
         ["svcd.io", "v1", "cluster"] => Route::Cluster,
         ["api", version, rest @ ..] => objects("", version, rest, resources),
@@ -244,5 +250,6 @@ pub(crate) fn subresource_name(subresource: Subresource) -> &'static str {
         Subresource::Scale => "scale",
         Subresource::Binding => "binding",
         Subresource::Finalize => "finalize",
+        Subresource::Token => "token",
     }
 }

@@ -29,6 +29,7 @@ use crate::query::Query;
 use crate::represent::{json_response, value_response};
 use crate::resources::Resources;
 use crate::route::{self, Route, Target, Verb};
+use crate::tokens::Tokens;
 use crate::user::User;
 use crate::watch::Frames;
 use crate::{authz, body, negotiate, version};
@@ -46,6 +47,7 @@ pub struct ApiServer {
     pub(crate) frames: Frames,
     pub(crate) metrics: Metrics,
     pub(crate) authorizer: Authorizer,
+    pub(crate) tokens: Tokens,
     in_flight: InFlight,
     discovery: Discovery,
     openapi: OpenApi,
@@ -63,6 +65,7 @@ impl ApiServer {
             frames: Frames::new(),
             metrics: Metrics::new(),
             authorizer: Authorizer::new(),
+            tokens: Tokens::default(),
             draining: AtomicBool::new(false),
             resources,
             store,
@@ -150,6 +153,8 @@ impl ApiServer {
             Route::OpenApi(root) => OpenApi::version(&self.resources, &root, headers),
             Route::OpenApiV2 => Ok(OpenApi::v2(&self.resources, headers)),
             Route::Cluster => Ok(self.cluster()),
+            Route::OpenIdConfiguration => Ok(self.openid_configuration()),
+            Route::KeySet => self.key_set().await,
             _ => Err(Failure::no_such_path()),
         }
     }
@@ -218,6 +223,7 @@ impl ApiServer {
             (Verb::Get, Some(Subresource::Scale)) => self.get_scale(call).await,
             (Verb::Update, Some(Subresource::Scale)) => self.put_scale(call, &bytes).await,
             (Verb::Create, Some(Subresource::Binding)) => self.bind(call, &bytes).await,
+            (Verb::Create, Some(Subresource::Token)) => self.request_token(call, &bytes).await,
             (Verb::Get, _) => self.get(call).await,
             (Verb::List, _) => self.list(call).await,
             (Verb::Create, _) if call.resource().kind.is_virtual() => self.review(call, &bytes).await,

@@ -427,3 +427,56 @@ fn d1_server_side_apply_conflicts_forces_and_takes_over() {
     let wanted = format!("({ns}/ap; /v1, Kind=Service): .spec.bogus: field not declared in schema");
     assert!(refused.contains(&wanted), "{refused}");
 }
+
+#[test]
+fn d3_auth_shows_who_may_do_what() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d3-auth");
+    let kubectl = |line: &str| lab.kubectl(&line.split(' ').collect::<Vec<_>>());
+    let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(kubectl("auth can-i * *").ok(), "yes\n");
+    let me = squeezed(&kubectl("auth whoami").ok());
+    assert!(me.starts_with("ATTRIBUTE VALUE Username admin"), "{me}");
+    assert!(me.contains("Groups [system:masters system:authenticated]"), "{me}");
+    let roles = kubectl("get clusterroles").ok();
+    assert_eq!(squeezed(roles.lines().next().unwrap()), "NAME CREATED AT");
+    for role in ["admin", "cluster-admin", "edit", "system:discovery", "view"] {
+        assert!(roles.lines().any(|line| line.split(' ').next() == Some(role)), "{role}: {roles}");
+    }
+
+    kubectl(&format!("create role reader --verb=get,list --resource=services -n {ns}")).ok();
+    let refused = kubectl(&format!("get svc -n {ns} --as=alice")).failed();
+    assert_eq!(
+        refused,
+        format!(
+            "Error from server (Forbidden): services is forbidden: User \"alice\" cannot list resource \"services\" in \
+             API group \"\" in the namespace \"{ns}\"\n"
+        )
+    );
+    kubectl(&format!("create rolebinding rb --role=reader --user=alice -n {ns}")).ok();
+    kubectl(&format!("get svc -n {ns} --as=alice")).ok();
+    assert_eq!(kubectl(&format!("auth can-i list services -n {ns} --as=alice")).ok(), "yes\n");
+    let no = kubectl(&format!("auth can-i create services -n {ns} --as=alice"));
+    assert_eq!((no.code, no.out.as_str()), (1, "no\n"));
+    let list = squeezed(&kubectl(&format!("auth can-i --list -n {ns} --as=alice")).ok());
+    assert!(list.starts_with("Resources Non-Resource URLs Resource Names Verbs"), "{list}");
+    assert!(list.contains("services [] [] [get list]") && list.contains("[/healthz] [] [get]"), "{list}");
+    let bindings = kubectl(&format!("get rolebinding -o wide -n {ns}")).ok();
+    assert_eq!(squeezed(bindings.lines().next().unwrap()), "NAME ROLE AGE USERS GROUPS SERVICEACCOUNTS");
+    assert!(squeezed(&bindings).contains("rb Role/reader"), "{bindings}");
+
+    let token = kubectl(&format!("create token default -n {ns}")).ok();
+    let server =
+        lab.kubectl(&["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"]).ok();
+    let curl = |path: &str| {
+        let header = format!("Authorization: Bearer {}", token.trim());
+        lab.run("curl", &["-sk", "-H", &header, &format!("{server}{path}")]).ok()
+    };
+    let answer = curl(&format!("/api/v1/namespaces/{ns}/services"));
+    let user = format!("User \\\"system:serviceaccount:{ns}:default\\\" cannot list resource");
+    assert!(answer.contains(&user), "{answer}");
+    kubectl(&format!("create rolebinding view --clusterrole=view --serviceaccount={ns}:default -n {ns}"))
+        .ok();
+    let answer = curl(&format!("/api/v1/namespaces/{ns}/services"));
+    assert!(answer.contains("\"kind\":\"ServiceList\""), "{answer}");
+}

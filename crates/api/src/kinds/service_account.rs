@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::Value;
 
 use crate::behavior::Behavior;
-use crate::kind::{Column, KindInfo};
+use crate::kind::{Column, KindInfo, Subresource};
 use crate::table;
 
 pub(crate) struct ServiceAccounts;
@@ -22,7 +22,7 @@ impl Behavior for ServiceAccounts {
         short_names: &["sa"],
         categories: &[],
         namespaced: true,
-        subresources: &[],
+        subresources: &[Subresource::Token],
         create_on_update: false,
         unconditional_update: true,
     };

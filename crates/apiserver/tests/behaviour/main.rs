@@ -21,6 +21,8 @@ mod reads;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod watches;
 #[cfg(test)]
 mod writes;
