@@ -436,7 +436,7 @@ fn d3_auth_shows_who_may_do_what() {
     let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(kubectl("auth can-i * *").ok(), "yes\n");
     let me = squeezed(&kubectl("auth whoami").ok());
-    assert!(me.starts_with("ATTRIBUTE VALUE Username admin"), "{me}");
+    assert!(me.starts_with("ATTRIBUTE VALUE Username kubernetes-admin Groups"), "{me}");
     assert!(me.contains("Groups [system:masters system:authenticated]"), "{me}");
     let roles = kubectl("get clusterroles").ok();
     assert_eq!(squeezed(roles.lines().next().unwrap()), "NAME CREATED AT");
