@@ -49,6 +49,7 @@ const OMITTED_WHEN_ZERO: &[(&str, &[&str])] = &[
     ("ObjectMeta", &["generation"]),
     ("Event", &["count"]),
     ("EventSeries", &["count"]),
+    ("PodDisruptionBudgetStatus", &["observedGeneration"]),
     ("PodStatus", &["observedGeneration"]),
     ("PodCondition", &["observedGeneration"]),
     ("Condition", &["observedGeneration"]),

@@ -16,6 +16,8 @@ pub enum Subresource {
     Scale,
     /// `/binding`: sets a pod's node.
     Binding,
+    /// `/eviction`: deletes a pod if the budgets allow it.
+    Eviction,
     /// `/finalize`: writes a namespace's `spec.finalizers`.
     Finalize,
     /// `/token`: signs a token for a ServiceAccount, by an `authentication.k8s.io/v1` TokenRequest.

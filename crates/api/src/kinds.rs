@@ -13,6 +13,7 @@ pub(crate) mod lease;
 pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
+pub(crate) mod pod_disruption_budget;
 pub(crate) mod rbac;
 pub(crate) mod replica_set;
 pub(crate) mod replication_controller;

@@ -6,6 +6,7 @@ pub mod apply;
 mod behavior;
 pub mod binding;
 mod decode;
+pub mod eviction;
 pub mod field;
 pub mod kind;
 mod kinds;

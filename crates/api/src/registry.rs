@@ -18,6 +18,7 @@ static KINDS: &[&dyn Kind] = &[
     &Adapter::<kinds::namespace::Namespaces>::new(),
     &Adapter::<kinds::node::Nodes>::new(),
     &Adapter::<kinds::pod::Pods>::new(),
+    &Adapter::<kinds::pod_disruption_budget::PodDisruptionBudgets>::new(),
     &Adapter::<kinds::replica_set::ReplicaSets>::new(),
     &Adapter::<kinds::replication_controller::ReplicationControllers>::new(),
     &Adapter::<kinds::review::LocalSubjectAccessReviews>::new(),

@@ -259,6 +259,13 @@ impl ApiError {
         Self::new(429, "TooManyRequests", message).with_retry_after(retry_after_seconds)
     }
 
+    /// 429 for an eviction that a budget forbids. Without a time to come back: clients that evict have their own.
+    pub(crate) fn budget_exceeded(why: &str) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        Self::new(429, "TooManyRequests", message)
+            .with_cause(json!({ "reason": "DisruptionBudget", "message": why }))
+    }
+
     /// 503.
     pub fn service_unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message)

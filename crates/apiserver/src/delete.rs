@@ -41,16 +41,16 @@ enum Propagation {
 
 /// `DeleteOptions`.
 #[derive(Clone, Debug, Default)]
-struct DeleteOptions {
+pub(crate) struct DeleteOptions {
     grace_seconds: Option<i64>,
     propagation: Option<Propagation>,
     uid: Option<String>,
     resource_version: Option<String>,
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 impl DeleteOptions {
-    fn parse(query: &Query, body: &Value) -> Result<Self, Failure> {
+    pub(crate) fn parse(query: &Query, body: &Value) -> Result<Self, Failure> {
         let grace = match body.get("gracePeriodSeconds").filter(|v| !v.is_null()) {
             Some(seconds) => {
                 Some(seconds.as_i64().ok_or_else(|| bad("gracePeriodSeconds", "a whole number"))?)
@@ -172,7 +172,7 @@ fn wanted_finalizers(mut finalizers: Vec<String>, propagation: Option<Propagatio
 }
 
 /// What became of an object.
-enum Deleted {
+pub(crate) enum Deleted {
     /// It is gone; this was its last state.
     Gone(Written),
     /// It is marked.
@@ -238,7 +238,8 @@ impl ApiServer {
         Ok(())
     }
 
-    async fn delete_named(
+    /// Deletes one object, or marks it.
+    pub(crate) async fn delete_named(
         &self,
         call: &Call,
         namespace: &str,

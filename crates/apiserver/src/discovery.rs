@@ -138,6 +138,7 @@ fn subresource_shape(
         Subresource::Scale => (("autoscaling", "v1", "Scale"), &["get", "patch", "update"]),
         Subresource::Binding => ((info.group, info.version, "Binding"), &["create"]),
         Subresource::Token => (("authentication.k8s.io", "v1", "TokenRequest"), &["create"]),
+        Subresource::Eviction => (("policy", "v1", "Eviction"), &["create"]),
         Subresource::Finalize => ((info.group, info.version, info.kind), &["update"]),
     }
 }

@@ -19,6 +19,7 @@ mod delete;
 mod discovery;
 mod document;
 mod errors;
+mod eviction;
 mod filter;
 mod health;
 mod impersonate;

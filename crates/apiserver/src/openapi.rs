@@ -156,7 +156,9 @@ fn add_paths(paths: &mut Map<String, Value>, root: &str, resource: &Resource) {
             }),
             Subresource::Finalize => json!({ "put": writing(resource, "put") }),
             // Of other kinds than this one.
-            Subresource::Scale | Subresource::Binding | Subresource::Token => continue,
+            Subresource::Scale | Subresource::Binding | Subresource::Eviction | Subresource::Token => {
+                continue;
+            }
         };
         paths.insert(path, operations);
     }

@@ -118,8 +118,10 @@ impl Verb {
         match (target.subresource, method) {
             (None, &Method::POST) if is_virtual && !named && placed => Some(Self::Create),
             _ if is_virtual => None,
-            (Some(Subresource::Binding | Subresource::Token), &Method::POST) => Some(Self::Create),
-            (Some(Subresource::Binding | Subresource::Token), _) => None,
+            (Some(Subresource::Binding | Subresource::Eviction | Subresource::Token), &Method::POST) => {
+                Some(Self::Create)
+            }
+            (Some(Subresource::Binding | Subresource::Eviction | Subresource::Token), _) => None,
             (Some(Subresource::Finalize), &Method::PUT) => Some(Self::Update),
             (Some(Subresource::Finalize), _) => None,
             (_, &Method::GET | &Method::HEAD) if watches => Some(Self::Watch),
@@ -249,6 +251,7 @@ pub(crate) fn subresource_name(subresource: Subresource) -> &'static str {
         Subresource::Status => "status",
         Subresource::Scale => "scale",
         Subresource::Binding => "binding",
+        Subresource::Eviction => "eviction",
         Subresource::Finalize => "finalize",
         Subresource::Token => "token",
     }

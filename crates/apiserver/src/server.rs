@@ -224,6 +224,7 @@ impl ApiServer {
             (Verb::Update, Some(Subresource::Scale)) => self.put_scale(call, &bytes).await,
             (Verb::Create, Some(Subresource::Binding)) => self.bind(call, &bytes).await,
             (Verb::Create, Some(Subresource::Token)) => self.request_token(call, &bytes).await,
+            (Verb::Create, Some(Subresource::Eviction)) => self.evict(call, &bytes).await,
             (Verb::Get, _) => self.get(call).await,
             (Verb::List, _) => self.list(call).await,
             (Verb::Create, _) if call.resource().kind.is_virtual() => self.review(call, &bytes).await,

@@ -9,6 +9,7 @@ mod bootstrap;
 mod config;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
@@ -70,6 +71,7 @@ fn controllers(world: &std::sync::Arc<World>) -> Vec<Task> {
         deployment::start(world),
         daemonset::start(world),
         statefulset::start(world),
+        disruption::start(world),
         scheduler::start(world),
         podgc::start(world),
         garbagecollector::start(world),

@@ -480,3 +480,36 @@ fn d3_auth_shows_who_may_do_what() {
     let answer = curl(&format!("/api/v1/namespaces/{ns}/services"));
     assert!(answer.contains("\"kind\":\"ServiceList\""), "{answer}");
 }
+
+#[test]
+fn d6_a_budget_holds_up_an_eviction() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d6-pdb");
+    lab.echo(&ns, "web", 2);
+    let budget = ["create", "pdb", "web", "-n", &ns, "--selector=app=web", "--min-available=2"];
+    assert_eq!(lab.kubectl(&budget).ok(), "poddisruptionbudget.policy/web created\n");
+    let row = |wanted: &'static str| {
+        eventually("the budget is counted", || {
+            let table = lab.kubectl(&["get", "pdb", "-n", &ns, "--no-headers"]).ok();
+            let cells: Vec<&str> = table.split_whitespace().take(4).collect();
+            equals(cells.join(" "), wanted)
+        });
+    };
+    row("web 2 N/A 0");
+    let pod = lab.get(&ns, "pods -l app=web", "{.items[0].metadata.name}");
+    let eviction = format!(
+        r#"{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{pod}", "namespace": "{ns}"}}}}"#
+    );
+    // What `kubectl drain` sends, without closing a node that other tests use.
+    let path = format!("/api/v1/namespaces/{ns}/pods/{pod}/eviction");
+    let evict = || lab.kubectl_with(&eviction, &["create", "--raw", &path]);
+    let held = evict().failed();
+    assert!(held.contains("Cannot evict pod as it would violate the pod's disruption budget."), "{held}");
+    lab.kubectl(&["scale", "deployment", "web", "-n", &ns, "--replicas=3"]).ok();
+    row("web 2 N/A 1");
+    evict().ok();
+    eventually("it is gone", || {
+        let names = lab.get(&ns, "pods -l app=web", "{.items[*].metadata.name}");
+        if names.contains(&pod) { Err(names) } else { Ok(()) }
+    });
+}

@@ -30,7 +30,7 @@ impl Behavior for Pods {
         short_names: &["po"],
         categories: &["all"],
         namespaced: true,
-        subresources: &[Subresource::Status, Subresource::Binding],
+        subresources: &[Subresource::Status, Subresource::Binding, Subresource::Eviction],
         create_on_update: false,
         unconditional_update: true,
     };

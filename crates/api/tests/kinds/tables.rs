@@ -28,6 +28,7 @@ fn headings() {
             "Internal-IP External-IP OS-Image Kernel-Version Container-Runtime",
         ),
         ("Pod", "Name Ready Status Restarts Age", "IP Node Nominated Node Readiness Gates"),
+        ("PodDisruptionBudget", "Name Min Available Max Unavailable Allowed Disruptions Age", ""),
         ("ReplicaSet", "Name Desired Current Ready Age", "Containers Images Selector"),
         ("Role", "Name Created At", ""),
         ("RoleBinding", "Name Role Age", "Users Groups ServiceAccounts"),
@@ -57,7 +58,7 @@ fn every_kind_is_found_by_each_of_its_names() {
         assert_eq!(info.singular, info.kind.to_lowercase());
         count += 1;
     }
-    assert_eq!(count, 27);
+    assert_eq!(count, 28);
     assert!(registry().by_plural("apps", "v1", "services").is_none());
     assert!(registry().by_kind("v2", "Service").is_none());
 }

@@ -22,7 +22,7 @@ use crate::kit::meta;
 use crate::kit::store::{Object, Store};
 
 /// Kinds whose objects come through the shared caches, with their groups.
-const SHARED: [(&str, &str); 13] = [
+const SHARED: [(&str, &str); 14] = [
     ("", "Namespace"),
     ("", "Node"),
     ("", "Pod"),
@@ -36,6 +36,7 @@ const SHARED: [(&str, &str); 13] = [
     ("apps", "StatefulSet"),
     ("apps", "ControllerRevision"),
     ("", "ReplicationController"),
+    ("policy", "PodDisruptionBudget"),
 ];
 
 /// Listens to the shared caches.
@@ -54,6 +55,7 @@ pub(super) fn share(collector: &Arc<Collector>) {
     listen(collector, &world.stateful_sets);
     listen(collector, &world.revisions);
     listen(collector, &world.replication_controllers);
+    listen(collector, &world.budgets);
 }
 
 fn listen<K: Object>(collector: &Arc<Collector>, store: &Arc<Store<K>>) {

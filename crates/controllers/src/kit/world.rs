@@ -10,6 +10,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) stateful_sets: Arc<Store<StatefulSet>>,
     pub(crate) revisions: Arc<Store<ControllerRevision>>,
     pub(crate) replication_controllers: Arc<Store<ReplicationController>>,
+    pub(crate) budgets: Arc<Store<PodDisruptionBudget>>,
 }
 
 /// A task that runs until it is dropped, with its name.
@@ -65,6 +67,7 @@ impl World {
             stateful_sets: Store::plain(),
             revisions: Store::new(|revision| owner_places(&revision.metadata)),
             replication_controllers: Store::plain(),
+            budgets: Store::plain(),
         })
     }
 
@@ -84,6 +87,7 @@ impl World {
             ("statefulset watch", self.informer(&self.stateful_sets)),
             ("controllerrevision watch", self.informer(&self.revisions)),
             ("replicationcontroller watch", self.informer(&self.replication_controllers)),
+            ("poddisruptionbudget watch", self.informer(&self.budgets)),
         ]
     }
 
@@ -110,6 +114,7 @@ impl World {
             self.stateful_sets.ready(),
             self.revisions.ready(),
             self.replication_controllers.ready(),
+            self.budgets.ready(),
         );
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
+mod budgets;
 mod endpoints;
 mod lifecycle;
 mod nodes;
