@@ -92,7 +92,13 @@ mod tests {
     #[test]
     fn marked_processes_are_found_and_end() {
         let mut child = Command::new("sleep").arg("60").env(MARK, "/nowhere/test-mark").spawn().unwrap();
-        let found = marked("/nowhere/test-mark");
+        // A process that has only just been started may not show its environment yet.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut found = marked("/nowhere/test-mark");
+        while found.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+            found = marked("/nowhere/test-mark");
+        }
         assert_eq!(found.iter().map(|p| p.pid).collect::<Vec<_>>(), [child.id().cast_signed()]);
         found[0].signal(Signal::SIGKILL);
         assert!(found[0].wait_gone(Duration::from_secs(5)));
