@@ -207,10 +207,12 @@ impl Task {
         loop {
             let retry = self.retry;
             tokio::select! {
+                // In order: nothing is begun after the order to stop, and changes do not keep the check from its turn.
+                biased;
                 () = shutdown.cancelled() => return,
+                _ = check.tick(), if self.started => self.full |= !self.intact().await,
                 () = shared.wake.notified() => {}
                 () = time::sleep_until(retry.unwrap_or_else(time::Instant::now)), if retry.is_some() => {}
-                _ = check.tick(), if self.started => self.full |= !self.intact().await,
             }
             let generation = self.take();
             if self.started && self.sync(generation).await.is_err() {
