@@ -29,7 +29,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<(), Failure> {
     check_addresses(&args.node)?;
     let lifecycle = Lifecycle::with_signals()?;
     let credentials = svcd_node::join(&join, &lifecycle.token()).await?;
-    let client = svcd_node::client(&credentials).await?;
+    let client = svcd_node::client(&credentials)?;
     let server = resolve(&join.server)?;
     let cluster = credentials.cluster.clone();
     let start = Start { mode, node_name: join.node_name, server, cluster, data_dir: args.data_dir };

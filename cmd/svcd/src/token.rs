@@ -9,9 +9,9 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
-use kube::config::Kubeconfig;
-use kube::{Api, Client, Config};
+use kube::Client;
+use kube::api::{DeleteParams, ListParams, ObjectMeta};
+use svcd_client::{Access, Objects};
 use svcd_pki::JoinToken;
 
 use crate::cli::TokenCommand;
@@ -24,14 +24,14 @@ const TYPE: &str = "bootstrap.kubernetes.io/token";
 pub(crate) async fn run(command: TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::Create { at, ttl, description } => {
-            let (client, server) = connect(&at.data_dir).await?;
+            let (client, server) = connect(&at.data_dir)?;
             let ca = svcd_pki::Ca::load_or_create(&at.data_dir.join("pki"))?;
             let token = create(client, JoinToken::generate(ca.pin()), ttl, &description).await?;
             println!("{}", join_line(&server, &token));
             Ok(())
         }
-        TokenCommand::List { at } => list(connect(&at.data_dir).await?.0).await,
-        TokenCommand::Revoke { at, id } => revoke(connect(&at.data_dir).await?.0, &id).await,
+        TokenCommand::List { at } => list(connect(&at.data_dir)?.0).await,
+        TokenCommand::Revoke { at, id } => revoke(connect(&at.data_dir)?.0, &id).await,
     }
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn create(
         data: Some(data.into_iter().map(|(k, v)| (k, ByteString(v.into_bytes()))).collect()),
         ..Secret::default()
     };
-    api(client).create(&PostParams::default(), &secret).await.map_err(refused)?;
+    api(client).create(&secret).await.map_err(refused)?;
     Ok(token)
 }
 
@@ -78,7 +78,7 @@ async fn list(client: Client) -> Result<(), Failure> {
     let parameters = ListParams::default().fields(&format!("type={TYPE}"));
     let secrets = api(client).list(&parameters).await.map_err(refused)?;
     println!("{:<10} {:<22} DESCRIPTION", "ID", "EXPIRES");
-    for secret in secrets {
+    for secret in secrets.items {
         let data = secret.data.unwrap_or_default();
         let text = |key: &str| data.get(key).map(|v| String::from_utf8_lossy(&v.0).into_owned());
         let expires = text("expiration").unwrap_or_else(|| "never".to_owned());
@@ -105,8 +105,8 @@ async fn revoke(client: Client, id: &str) -> Result<(), Failure> {
     }
 }
 
-fn api(client: Client) -> Api<Secret> {
-    Api::namespaced(client, NAMESPACE)
+fn api(client: Client) -> Objects<Secret> {
+    Objects::namespaced(client, NAMESPACE)
 }
 
 fn refused(error: kube::Error) -> Failure {
@@ -124,14 +124,11 @@ fn refused(error: kube::Error) -> Failure {
 }
 
 /// A client with the admin's rights, and the server's URL.
-async fn connect(data_dir: &Path) -> Result<(Client, String), Failure> {
+fn connect(data_dir: &Path) -> Result<(Client, String), Failure> {
     let path = data_dir.join("admin.kubeconfig");
     let fix = "run this on the control plane as root, with the --data-dir that its `svcd server` has";
     let unusable =
         |error: &dyn std::fmt::Display| Failure::new(format!("cannot use {}: {error}", path.display()), fix);
-    let kubeconfig = Kubeconfig::read_from(&path).map_err(|e| unusable(&e))?;
-    let config =
-        Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.map_err(|e| unusable(&e))?;
-    let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-    Ok((Client::try_from(config).map_err(|e| unusable(&e))?, server))
+    let access = Access::from_file(&path).map_err(|e| unusable(&e))?;
+    Ok((svcd_client::connect(&access).map_err(|e| unusable(&e))?, access.server))
 }

@@ -23,9 +23,11 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 mod table;
+mod wire;
 mod workload;
 
 pub use names::NameRule;
 pub use registry::{Registry, registry};
 pub use status::{ApiError, ResourceName};
 pub use table::human_duration;
+pub use wire::{Json, Wire};

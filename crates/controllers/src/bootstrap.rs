@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
+use svcd_client::Objects;
 
 use self::objects::Target;
 use crate::Error;
@@ -118,8 +118,8 @@ async fn namespace(world: &World, name: &str) -> Result<(), Error> {
     if world.namespaces.get(&Key::new("", name)).is_some() {
         return Ok(());
     }
-    let api: Api<Namespace> = Api::all(world.client.clone());
-    let created = api.create(&PostParams::default(), &objects::namespace(name)).await;
+    let api: Objects<Namespace> = Objects::all(world.client.clone());
+    let created = api.create(&objects::namespace(name)).await;
     match created.doing(|| format!("create namespace {name}")) {
         Ok(created) => world.namespaces.wrote(created),
         Err(error) if error.is_already_exists() => {}
@@ -149,7 +149,7 @@ async fn api_server(world: &World) -> Result<(), Error> {
     let doing = || format!("write EndpointSlice {key}");
     match held {
         None => {
-            let created = api.create(&PostParams::default(), &wanted).await;
+            let created = api.create(&wanted).await;
             world.slices.wrote(created.doing(doing)?);
         }
         Some(held) if held.address_type != wanted.address_type => {
@@ -160,7 +160,7 @@ async fn api_server(world: &World) -> Result<(), Error> {
         Some(held) => {
             let next = objects::slice_like(&held, &wanted);
             if next != *held {
-                let replaced = api.replace(&key.name, &PostParams::default(), &next).await;
+                let replaced = api.replace(&key.name, &next).await;
                 world.slices.wrote(replaced.doing(doing)?);
             }
         }
@@ -191,7 +191,7 @@ async fn service(world: &World, key: &Key, wanted: Service) -> Result<(), Error>
     let api = world.namespaced::<Service>(&key.namespace);
     let doing = || format!("write Service {key}");
     let Some(held) = world.services.get(key) else {
-        let created = api.create(&PostParams::default(), &wanted).await;
+        let created = api.create(&wanted).await;
         world.services.wrote(created.doing(doing)?);
         return Ok(());
     };
@@ -199,11 +199,11 @@ async fn service(world: &World, key: &Key, wanted: Service) -> Result<(), Error>
         tracing::warn!(service = %key, "has another address than the cluster's configuration; it is replaced");
         unless_gone(api.delete(&key.name, &DeleteParams::default()).await.map(|_| ()).doing(doing))?;
         world.services.bury(key, meta::uid(&held.metadata));
-        world.services.wrote(api.create(&PostParams::default(), &wanted).await.doing(doing)?);
+        world.services.wrote(api.create(&wanted).await.doing(doing)?);
         return Ok(());
     }
     if let Some(next) = objects::repaired(&held, &wanted) {
-        world.services.wrote(api.replace(&key.name, &PostParams::default(), &next).await.doing(doing)?);
+        world.services.wrote(api.replace(&key.name, &next).await.doing(doing)?);
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::{Value, json};
 
 use self::decide::{Place, Plan};
@@ -179,7 +179,7 @@ async fn patch_status(world: &World, set: &DaemonSet, status: Value) -> Result<(
     let key = Key::of(&set.metadata);
     let patch = Patch::Merge(json!({ "metadata": { "uid": set.metadata.uid }, "status": status }));
     let api = world.namespaced::<DaemonSet>(&key.namespace);
-    let patched = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+    let patched = api.patch_status(&key.name, &patch).await;
     let doing = || format!("write the status of DaemonSet {key}");
     unless_gone(patched.doing(doing).map(|set| world.daemon_sets.wrote(set)))
 }

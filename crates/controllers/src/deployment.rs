@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -126,7 +126,7 @@ async fn claim(world: &World, deployment: &Deployment) -> Result<(), Error> {
 async fn patch_set(world: &World, set: &ReplicaSet, patch: &Patch<Value>) -> Result<(), Error> {
     let key = Key::of(&set.metadata);
     let api = world.namespaced::<ReplicaSet>(&key.namespace);
-    let patched = api.patch(&key.name, &PatchParams::default(), patch).await;
+    let patched = api.patch(&key.name, patch).await;
     unless_gone(patched.doing(|| format!("change ReplicaSet {key}")).map(|set| world.replica_sets.wrote(set)))
 }
 
@@ -182,7 +182,7 @@ async fn create(
     set.spec.replicas = Some(target);
     let key = Key::of(&set.metadata);
     let api = world.namespaced::<ReplicaSet>(&key.namespace);
-    let created = api.create(&PostParams::default(), &set).await;
+    let created = api.create(&set).await;
     match created.doing(|| format!("create ReplicaSet {key}")) {
         Ok(set) => {
             scaled(world, deployment, meta::name(&set.metadata), 0, target);
@@ -271,7 +271,7 @@ async fn note_revision(
     let key = Key::of(&deployment.metadata);
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { REVISION: revision } } }));
     let api = world.namespaced::<Deployment>(&key.namespace);
-    let patched = api.patch(&key.name, &PatchParams::default(), &patch).await;
+    let patched = api.patch(&key.name, &patch).await;
     let doing = || format!("note the revision of Deployment {key}");
     unless_gone(patched.doing(doing).map(|deployment| world.deployments.wrote(deployment)))
 }
@@ -306,7 +306,7 @@ async fn patch_status(world: &World, deployment: &Deployment, status: Value) -> 
     let key = Key::of(&deployment.metadata);
     let patch = Patch::Merge(json!({ "metadata": { "uid": deployment.metadata.uid }, "status": status }));
     let api = world.namespaced::<Deployment>(&key.namespace);
-    let patched = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+    let patched = api.patch_status(&key.name, &patch).await;
     let doing = || format!("write the status of Deployment {key}");
     unless_gone(patched.doing(doing).map(|deployment| world.deployments.wrote(deployment)))
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::{Map, Value, json};
+use svcd_api::Wire;
 
 use self::decide::Owner;
 use crate::Error;
@@ -20,7 +21,7 @@ use crate::error::{Doing, unless_gone};
 use crate::kit::drive::{Again, drive};
 use crate::kit::meta;
 use crate::kit::queue::Queue;
-use crate::kit::store::{Change, Key, Object, Store};
+use crate::kit::store::{Change, Key, Store};
 use crate::kit::world::{Task, World};
 
 pub(crate) fn start(world: &Arc<World>) -> Task {
@@ -53,7 +54,7 @@ fn listen(world: &Arc<World>, queue: &Arc<Queue<Key>>) {
 }
 
 /// The budgets of a namespace are counted anew when an owner of pods there is resized.
-fn follow_sizes<K: Object>(
+fn follow_sizes<K: Wire>(
     world: &Arc<World>,
     store: &Arc<Store<K>>,
     queue: &Arc<Queue<Key>>,
@@ -65,7 +66,7 @@ fn follow_sizes<K: Object>(
             return;
         }
         let Some(world) = weak.upgrade() else { return };
-        let namespace = meta::namespace(change.any().meta());
+        let namespace = meta::namespace(change.any().metadata());
         world.budgets.in_namespace(namespace).iter().for_each(|budget| queue.add(Key::of(&budget.metadata)));
     });
 }
@@ -133,7 +134,7 @@ async fn write(
         "status": status,
     }));
     let api = world.namespaced::<PodDisruptionBudget>(&key.namespace);
-    let patched = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+    let patched = api.patch_status(&key.name, &patch).await;
     let doing = || format!("write the status of PodDisruptionBudget {key}");
     unless_gone(patched.doing(doing).map(|budget| world.budgets.wrote(budget)))
 }

@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service, ServiceSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PostParams;
 
 use crate::Error;
 use crate::endpointslice::desired::{self, families, is_headless, is_of_family, protocol, target_port};
@@ -79,7 +78,7 @@ pub(crate) async fn write(
 ) -> Result<(), Error> {
     let api = world.namespaced::<Endpoints>(&key.namespace);
     let Some(current) = current else {
-        let created = api.create(&PostParams::default(), &wanted).await;
+        let created = api.create(&wanted).await;
         match created.doing(|| format!("create Endpoints {key}")) {
             Ok(created) => world.endpoints.wrote(created),
             Err(error) if error.is_namespace_terminating() => {}
@@ -99,7 +98,7 @@ pub(crate) async fn write(
     if same(&next, current) {
         return Ok(());
     }
-    let replaced = api.replace(&key.name, &PostParams::default(), &next).await;
+    let replaced = api.replace(&key.name, &next).await;
     world.endpoints.wrote(replaced.doing(|| format!("update Endpoints {key}"))?);
     Ok(())
 }

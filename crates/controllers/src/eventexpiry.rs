@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
-use kube::Api;
 use kube::api::{DeleteParams, ListParams};
+use svcd_client::Objects;
 
 use crate::Error;
 use crate::error::{Doing, unless_gone};
@@ -45,7 +45,7 @@ pub(crate) fn start(world: &Arc<World>) -> Task {
 }
 
 async fn round(world: &World) -> Result<Again, Error> {
-    let api: Api<Event> = Api::all(world.client.clone());
+    let api: Objects<Event> = Objects::all(world.client.clone());
     let mut page = ListParams::default().limit(PAGE);
     loop {
         let list = api.list(&page).await.doing(|| "list events".to_owned())?;
@@ -53,7 +53,7 @@ async fn round(world: &World) -> Result<Again, Error> {
         for event in list.items.iter().filter(|event| is_old(event, now)) {
             delete(world, event).await?;
         }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+        match list.next {
             Some(token) => page = page.continue_token(&token),
             None => return Ok(Some(ROUND)),
         }

@@ -11,8 +11,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use serde_json::json;
+use svcd_client::Raw;
 
 use self::graph::{Graph, Item, Leaving, Owner, Uid, Verdict, verdict};
 use crate::Error;
@@ -118,7 +119,7 @@ impl Collector {
             tracing::debug!(object = %item.key, owner = owner.kind, "an owner's kind is not known");
             return Ok(None);
         };
-        let api: Api<DynamicObject> = if kind.namespaced {
+        let api: Api<Raw> = if kind.namespaced {
             Api::namespaced_with(self.world.client.clone(), &item.key.namespace, &kind.resource)
         } else {
             Api::all_with(self.world.client.clone(), &kind.resource)
@@ -192,7 +193,7 @@ impl Collector {
         unless_gone(deleted.map(|_| ()).doing(|| format!("delete {} {}", item.resource.kind, item.key)))
     }
 
-    fn api(&self, item: &Item) -> Api<DynamicObject> {
+    fn api(&self, item: &Item) -> Api<Raw> {
         let client = self.world.client.clone();
         if item.key.namespace.is_empty() {
             Api::all_with(client, item.resource.as_ref())

@@ -11,8 +11,9 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use serde_json::{Value, json};
+use svcd_api::Json;
 
 use crate::Error;
 use crate::error::{Doing, unless_gone};
@@ -59,14 +60,14 @@ pub(crate) enum Found {
 
 /// What a revision keeps of an object: a patch that brings the template back.
 fn data(template: &PodTemplateSpec) -> Value {
-    let mut template = json!(template);
+    let mut template = template.to_json();
     template["$patch"] = json!("replace");
     json!({ "spec": { "template": template } })
 }
 
 /// The template that a revision keeps.
 pub(crate) fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
-    serde_json::from_value(revision.data.0.get("spec")?.get("template")?.clone()).ok()
+    PodTemplateSpec::from_json(revision.data.0.get("spec")?.get("template")?).ok()
 }
 
 fn number(revision: &ControllerRevision) -> i64 {
@@ -83,7 +84,7 @@ pub(crate) fn listen<K: Revised>(world: &World, queue: &Arc<Queue<Key>>) {
     let queue = Arc::clone(queue);
     world.revisions.listen(move |change: &Change<'_, ControllerRevision>| {
         let meta = &change.any().metadata;
-        if let Some(owner) = meta::controller(meta).filter(|owner| owner.kind == K::kind(&())) {
+        if let Some(owner) = meta::controller(meta).filter(|owner| owner.kind == K::KIND) {
             queue.add(Key::new(meta::namespace(meta), &owner.name));
         }
     });
@@ -100,7 +101,7 @@ fn owned(world: &World, uid: &str) -> Vec<Arc<ControllerRevision>> {
 /// Makes sure that the present template has the newest revision.
 pub(crate) async fn sync<K: Revised>(world: &World, owner: &K) -> Result<Found, Error> {
     adopt(world, owner).await?;
-    let mut all = owned(world, meta::uid(owner.meta()));
+    let mut all = owned(world, meta::uid(owner.metadata()));
     let next = all.last().map_or(1, |last| number(last) + 1);
     let wanted = data(owner.template());
     let Some(at) = all.iter().rposition(|revision| revision.data.0 == wanted) else {
@@ -120,7 +121,7 @@ pub(crate) async fn sync<K: Revised>(world: &World, owner: &K) -> Result<Found, 
 
 /// Takes revisions that fit and belong to no one.
 async fn adopt<K: Revised>(world: &World, owner: &K) -> Result<(), Error> {
-    for revision in world.revisions.in_namespace(meta::namespace(owner.meta())) {
+    for revision in world.revisions.in_namespace(meta::namespace(owner.metadata())) {
         let meta = &revision.metadata;
         if meta::controller(meta).is_none() && selects(&owner.selector(), meta.labels.as_ref()) {
             let owners = workload::with(meta, meta::controlled_by(owner));
@@ -137,7 +138,7 @@ async fn patch(
 ) -> Result<Arc<ControllerRevision>, Error> {
     let key = Key::of(&revision.metadata);
     let api = world.namespaced::<ControllerRevision>(&key.namespace);
-    let patched = api.patch(&key.name, &PatchParams::default(), patch).await;
+    let patched = api.patch(&key.name, patch).await;
     let patched = patched.doing(|| format!("change ControllerRevision {key}"))?;
     world.revisions.wrote(patched.clone());
     Ok(Arc::new(patched))
@@ -153,7 +154,7 @@ async fn create<K: Revised>(world: &World, owner: &K, data: Value, number: i64) 
     let revision = new(owner, data, number);
     let key = Key::of(&revision.metadata);
     let api = world.namespaced::<ControllerRevision>(&key.namespace);
-    let created = api.create(&PostParams::default(), &revision).await;
+    let created = api.create(&revision).await;
     match created.doing(|| format!("create ControllerRevision {key}")) {
         Ok(made) => {
             world.revisions.wrote(made.clone());
@@ -163,7 +164,8 @@ async fn create<K: Revised>(world: &World, owner: &K, data: Value, number: i64) 
         Err(error) if error.is_already_exists() => {
             let found = api.get_opt(&key.name).await.doing(|| format!("read ControllerRevision {key}"))?;
             let Some(found) = found else { return Err(error) };
-            let ours = meta::controller(&found.metadata).is_some_and(|o| o.uid == meta::uid(owner.meta()));
+            let ours =
+                meta::controller(&found.metadata).is_some_and(|o| o.uid == meta::uid(owner.metadata()));
             if ours && found.data.0 == revision.data.0 {
                 world.revisions.wrote(found);
                 return Err(error); // The cache was behind.
@@ -179,12 +181,12 @@ fn new<K: Revised>(owner: &K, data: Value, number: i64) -> ControllerRevision {
     let hash = template_hash(template, owner.collisions());
     let mut labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
     labels.insert(REVISION_HASH.to_owned(), hash.clone());
-    let mut annotations: Labels = owner.meta().annotations.clone().unwrap_or_default();
+    let mut annotations: Labels = owner.metadata().annotations.clone().unwrap_or_default();
     annotations.retain(|key, _| key == CHANGE_CAUSE || key.starts_with("deprecated."));
     ControllerRevision {
         metadata: ObjectMeta {
-            name: Some(format!("{}-{hash}", meta::name(owner.meta()))),
-            namespace: owner.meta().namespace.clone(),
+            name: Some(format!("{}-{hash}", meta::name(owner.metadata()))),
+            namespace: owner.metadata().namespace.clone(),
             labels: Some(labels),
             annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
             owner_references: Some(vec![meta::controlled_by(owner)]),

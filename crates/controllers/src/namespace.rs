@@ -9,11 +9,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, NamespaceCondition, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch};
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::discovery::verbs;
 use kube::runtime::watcher;
 use serde_json::json;
+use svcd_client::{Objects, Raw};
 
 use crate::Error;
 use crate::error::{Doing, unless_gone};
@@ -41,8 +42,8 @@ pub(crate) fn start(world: &Arc<World>) -> Vec<Task> {
     listen(world, &given, &queue);
     let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
     let client = &world.client;
-    let accounts = informer::run(Api::all(client.clone()), named("default"), Arc::clone(&given.accounts));
-    let roots = informer::run(Api::all(client.clone()), named(ROOT_CA), Arc::clone(&given.roots));
+    let accounts = informer::run(Objects::all(client.clone()), named("default"), Arc::clone(&given.accounts));
+    let roots = informer::run(Objects::all(client.clone()), named(ROOT_CA), Arc::clone(&given.roots));
     let shell = Arc::clone(world);
     let work = async move {
         given.accounts.ready().await;
@@ -96,7 +97,7 @@ async fn furnish(world: &World, given: &Given, namespace: &str) -> Result<(), Er
     if given.accounts.get(&Key::new(namespace, "default")).is_none() {
         let api = world.namespaced::<ServiceAccount>(namespace);
         let account = ServiceAccount { metadata: named(namespace, "default"), ..ServiceAccount::default() };
-        let created = api.create(&PostParams::default(), &account).await;
+        let created = api.create(&account).await;
         let doing = || format!("create ServiceAccount {namespace}/default");
         unless_exists(created.doing(doing).map(|account| given.accounts.wrote(account)))?;
     }
@@ -106,12 +107,12 @@ async fn furnish(world: &World, given: &Given, namespace: &str) -> Result<(), Er
     let doing = || format!("write ConfigMap {namespace}/{ROOT_CA}");
     match current {
         None => {
-            let created = api.create(&PostParams::default(), &wanted).await;
+            let created = api.create(&wanted).await;
             unless_exists(created.doing(doing).map(|map| given.roots.wrote(map)))
         }
         Some(current) if current.data != wanted.data => {
             let patch = Patch::Merge(json!({ "data": wanted.data }));
-            let patched = api.patch(ROOT_CA, &PatchParams::default(), &patch).await;
+            let patched = api.patch(ROOT_CA, &patch).await;
             given.roots.wrote(patched.doing(doing)?);
             Ok(())
         }
@@ -193,8 +194,8 @@ async fn explain(world: &World, namespace: &Namespace, message: &str) -> Result<
         "metadata": { "uid": namespace.metadata.uid },
         "status": { "conditions": conditions },
     }));
-    let api: Api<Namespace> = Api::all(world.client.clone());
-    let patched = api.patch_status(name, &PatchParams::default(), &patch).await;
+    let api: Objects<Namespace> = Objects::all(world.client.clone());
+    let patched = api.patch_status(name, &patch).await;
     let doing = || format!("say what namespace {name} waits for");
     unless_gone(patched.doing(doing).map(|namespace| world.namespaces.wrote(namespace)))
 }
@@ -206,7 +207,7 @@ async fn empty_kind(world: &World, namespace: &str, kind: &Kind) -> Result<usize
     if found.is_empty() {
         return Ok(0);
     }
-    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, resource);
+    let api: Api<Raw> = Api::namespaced_with(world.client.clone(), namespace, resource);
     let doing = || format!("delete the {} of namespace {namespace}", resource.plural);
     if kind.verbs.iter().any(|verb| verb == verbs::DELETE_COLLECTION) {
         let all = api.delete_collection(&DeleteParams::background(), &ListParams::default()).await;
@@ -224,8 +225,8 @@ async fn contents(
     world: &World,
     namespace: &str,
     resource: &ApiResource,
-) -> Result<Vec<PartialObjectMeta<DynamicObject>>, Error> {
-    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, resource);
+) -> Result<Vec<PartialObjectMeta<Raw>>, Error> {
+    let api: Api<Raw> = Api::namespaced_with(world.client.clone(), namespace, resource);
     let list = api.list_metadata(&ListParams::default()).await;
     Ok(list.doing(|| format!("list the {} of namespace {namespace}", resource.plural))?.items)
 }
@@ -237,9 +238,8 @@ async fn finalize(world: &World, namespace: &Namespace) -> Result<(), Error> {
     };
     finalizers.retain(|finalizer| finalizer != FINALIZER);
     let name = meta::name(&namespace.metadata).to_owned();
-    let api: Api<Namespace> = Api::all(world.client.clone());
-    let done: Result<Namespace, _> =
-        api.replace_subresource("finalize", &name, &PostParams::default(), &next).await;
+    let api: Objects<Namespace> = Objects::all(world.client.clone());
+    let done = api.replace_subresource("finalize", &name, &next).await;
     unless_gone(done.map(|_| ()).doing(|| format!("finalize namespace {name}")))
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::json;
+use svcd_client::Objects;
 
 use crate::Error;
 use crate::error::{Doing, unless_gone};
@@ -57,8 +57,8 @@ async fn reconcile(world: &World, key: &Key) -> Result<Again, Error> {
         "metadata": { "uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version },
         "spec": { "podCIDR": range, "podCIDRs": [range] },
     });
-    let api: Api<Node> = Api::all(world.client.clone());
-    let patched = api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    let api: Objects<Node> = Objects::all(world.client.clone());
+    let patched = api.patch(&key.name, &Patch::Merge(patch)).await;
     unless_gone(
         patched.doing(|| format!("give node {key} the range {range}")).map(|node| world.nodes.wrote(node)),
     )?;

@@ -13,9 +13,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::json;
+use svcd_client::Objects;
 use tokio::time::Instant;
 
 use self::decide::{Health, PodChange};
@@ -132,8 +132,8 @@ async fn judge(world: &World, node: &Node, health: Health) -> Result<(), Error> 
         "metadata": { "uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version },
         "status": { "conditions": conditions },
     }));
-    let api: Api<Node> = Api::all(world.client.clone());
-    let patched = api.patch_status(name, &PatchParams::default(), &patch).await;
+    let api: Objects<Node> = Objects::all(world.client.clone());
+    let patched = api.patch_status(name, &patch).await;
     let doing = || format!("write the conditions of node {name}");
     unless_gone(patched.doing(doing).map(|node| world.nodes.wrote(node)))
 }
@@ -145,8 +145,8 @@ async fn taint(world: &World, node: &Node) -> Result<(), Error> {
         "metadata": { "uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version },
         "spec": { "taints": if taints.is_empty() { None } else { Some(taints) } },
     }));
-    let api: Api<Node> = Api::all(world.client.clone());
-    let patched = api.patch(name, &PatchParams::default(), &patch).await;
+    let api: Objects<Node> = Objects::all(world.client.clone());
+    let patched = api.patch(name, &patch).await;
     unless_gone(patched.doing(|| format!("taint node {name}")).map(|node| world.nodes.wrote(node)))
 }
 
@@ -180,7 +180,7 @@ async fn mark(world: &World, pod: &Pod, change: PodChange) -> Result<(), Error> 
         "status": { "conditions": [condition] },
     }));
     let api = world.namespaced::<Pod>(&key.namespace);
-    let patched = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+    let patched = api.patch_status(&key.name, &patch).await;
     unless_gone(
         patched.doing(|| format!("write the readiness of pod {key}")).map(|pod| world.pods.wrote(pod)),
     )

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::Api;
+use svcd_client::Objects;
 use tokio::time::Instant;
 
 use crate::Error;
@@ -90,8 +90,8 @@ async fn orphan(world: &World, missing: &Missing, pod: &Pod, node: &str) -> Resu
     {
         return Ok(Some(patience.saturating_sub(moment.elapsed())));
     }
-    let api: Api<Node> = Api::all(world.client.clone());
-    let found = api.get_metadata_opt(node).await.doing(|| format!("look for node {node}"))?;
+    let api: Objects<Node> = Objects::all(world.client.clone());
+    let found = api.raw().get_metadata_opt(node).await.doing(|| format!("look for node {node}"))?;
     if found.is_some() {
         return Ok(None); // The cache is behind.
     }

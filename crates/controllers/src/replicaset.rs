@@ -7,7 +7,6 @@
 mod decide;
 
 use std::borrow::Cow;
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -16,9 +15,9 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Resource;
-use kube::api::{Patch, PatchParams};
-use serde::de::DeserializeOwned;
-use serde_json::{json, to_value};
+use kube::api::Patch;
+use serde_json::json;
+use svcd_api::Json;
 
 use crate::Error;
 use crate::error::{Doing, unless_gone};
@@ -33,7 +32,7 @@ use crate::kit::{meta, pods};
 const BURST: usize = 500;
 
 /// A kind that asks for a number of pods.
-trait Replicated: Workload + Resource<Scope = NamespaceResourceScope> + Debug + DeserializeOwned {
+trait Replicated: Workload + k8s_openapi::Resource<Scope = NamespaceResourceScope> {
     /// The ReplicaSet that asks for the same.
     fn set(&self) -> Cow<'_, ReplicaSet>;
 }
@@ -73,8 +72,9 @@ impl Replicated for ReplicationController {
     fn set(&self) -> Cow<'_, ReplicaSet> {
         let spec = self.spec.clone().unwrap_or_default();
         // Statuses are spelled alike.
-        let status = self.status.as_ref().and_then(|status| to_value(status).ok());
-        let status: Option<ReplicaSetStatus> = status.and_then(|status| serde_json::from_value(status).ok());
+        let written = self.to_json();
+        let status = self.status.as_ref().map(|_| &written["status"]);
+        let status = status.and_then(|status| ReplicaSetStatus::from_json(status).ok());
         Cow::Owned(ReplicaSet {
             metadata: self.metadata.clone(),
             spec: ReplicaSetSpec {
@@ -180,8 +180,8 @@ async fn report<K: Replicated>(
         },
     }));
     let api = world.namespaced::<K>(&key.namespace);
-    let patched = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
-    let doing = || format!("write the status of {} {key}", K::kind(&()));
+    let patched = api.patch_status(&key.name, &patch).await;
+    let doing = || format!("write the status of {} {key}", K::KIND);
     unless_gone(patched.doing(doing).map(|set| K::store(world).wrote(set)))?;
     Ok(again)
 }

@@ -8,10 +8,10 @@ mod decide;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::Patch;
+use serde_json::json;
 
 pub(crate) use self::decide::is_selected;
 use self::decide::{Candidate, Unfit};
@@ -180,22 +180,15 @@ impl Scheduler {
 
     async fn bind(&self, pod: &Arc<Pod>, node: &str) -> Result<(), Error> {
         let key = Key::of(&pod.metadata);
-        let binding = Binding {
-            metadata: ObjectMeta {
-                name: pod.metadata.name.clone(),
-                namespace: pod.metadata.namespace.clone(),
-                uid: pod.metadata.uid.clone(),
-                ..ObjectMeta::default()
-            },
-            target: ObjectReference {
-                kind: Some("Node".to_owned()),
-                name: Some(node.to_owned()),
-                ..ObjectReference::default()
-            },
-        };
+        let binding = json!({
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": { "name": key.name, "namespace": key.namespace, "uid": pod.metadata.uid },
+            "target": { "kind": "Node", "name": node },
+        });
         let api = self.world.namespaced::<Pod>(&key.namespace);
-        let bound = api.create_subresource("binding", &key.name, &PostParams::default(), &binding).await;
-        match bound.map(|_: Value| ()).doing(|| format!("bind pod {key} to {node}")) {
+        let bound = api.create_subresource("binding", &key.name, &binding).await;
+        match bound.doing(|| format!("bind pod {key} to {node}")) {
             Ok(()) => {
                 let message = format!("Successfully assigned {key} to {node}");
                 self.world.events.normal(NAME, pod.as_ref(), "Scheduled", message);
@@ -232,7 +225,7 @@ impl Scheduler {
             "status": { "conditions": [condition] },
         }));
         let api = self.world.namespaced::<Pod>(&key.namespace);
-        let patched = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+        let patched = api.patch_status(&key.name, &patch).await;
         let doing = || format!("say why pod {key} is not scheduled");
         crate::error::unless_gone(patched.doing(doing).map(|pod| self.world.pods.wrote(pod)))
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::runtime::watcher;
+use svcd_client::Objects;
 
 use crate::Error;
 use crate::error::{Doing, unless_gone};
@@ -27,7 +27,7 @@ pub(crate) fn start(world: &Arc<World>) -> Vec<Task> {
             changed.add(change.key());
         }
     });
-    let api = Api::namespaced(world.client.clone(), NAMESPACE);
+    let api = Objects::namespaced(world.client.clone(), NAMESPACE);
     let watch = informer::run(api.clone(), watcher::Config::default(), Arc::clone(&secrets));
     let work = drive("tokencleaner", queue, 1, move |key: Key| {
         let (secrets, api) = (Arc::clone(&secrets), api.clone());
@@ -36,7 +36,7 @@ pub(crate) fn start(world: &Arc<World>) -> Vec<Task> {
     vec![("secret watch", Box::pin(watch)), ("tokencleaner", Box::pin(work))]
 }
 
-async fn reconcile(secrets: &Store<Secret>, api: &Api<Secret>, key: &Key) -> Result<Again, Error> {
+async fn reconcile(secrets: &Store<Secret>, api: &Objects<Secret>, key: &Key) -> Result<Again, Error> {
     let Some(secret) = secrets.get(key) else { return Ok(None) };
     let Some(expiry) = expiry(&secret) else { return Ok(None) };
     let now = Timestamp::now();

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::PostParams;
-use kube::{Api, Client, Config};
-use serde_json::{from_value, json};
+use kube::Client;
+use serde_json::json;
+use svcd_api::Json;
+use svcd_client::{Access, Objects};
 
 use crate::error::Error;
 use crate::plan::Layout;
@@ -15,18 +16,17 @@ use crate::plan::Layout;
 pub const NAME: &str = "webui";
 /// The port on every node.
 pub const NODE_PORT: u16 = 30080;
+const NAMESPACE: &str = "default";
 const REPLICAS: i32 = 3;
 
 /// A client with the admin's rights.
 ///
 /// # Errors
 /// When the kubeconfig cannot be read or used.
-pub async fn client(layout: &Layout) -> Result<Client, Error> {
+pub fn client(layout: &Layout) -> Result<Client, Error> {
     let path = layout.kubeconfig();
-    let wrong = |source| Error::Kubeconfig { path: path.clone(), source: Box::new(source) };
-    let kubeconfig = kube::config::Kubeconfig::read_from(&path).map_err(wrong)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.map_err(wrong)?;
-    Client::try_from(config).map_err(|source| api("a client", source))
+    let access = Access::from_file(&path).map_err(|source| Error::Kubeconfig(Box::new(source)))?;
+    svcd_client::connect(&access).map_err(|source| Error::Access { path, source: Box::new(source) })
 }
 
 /// Creates both; returns the Service's virtual address.
@@ -35,7 +35,7 @@ pub async fn client(layout: &Layout) -> Result<Client, Error> {
 /// What the API refused.
 pub async fn create(client: &Client) -> Result<String, Error> {
     let labels = json!({ "app": NAME });
-    let deployment: Deployment = from_value(json!({
+    let deployment = Deployment::from_json(&json!({
         "metadata": { "name": NAME, "labels": labels },
         "spec": {
             "replicas": REPLICAS,
@@ -51,7 +51,7 @@ pub async fn create(client: &Client) -> Result<String, Error> {
         },
     }))
     .expect("the demo's Deployment is one");
-    let service: Service = from_value(json!({
+    let service = Service::from_json(&json!({
         "metadata": { "name": NAME, "labels": labels },
         "spec": {
             "type": "NodePort",
@@ -60,14 +60,10 @@ pub async fn create(client: &Client) -> Result<String, Error> {
         },
     }))
     .expect("the demo's Service is one");
-    let created =
-        Api::<Service>::default_namespaced(client.clone()).create(&PostParams::default(), &service).await;
+    let created = Objects::<Service>::namespaced(client.clone(), NAMESPACE).create(&service).await;
     let created = created.map_err(|source| api("the demo's Service", source))?;
-    let deployments = Api::<Deployment>::default_namespaced(client.clone());
-    deployments
-        .create(&PostParams::default(), &deployment)
-        .await
-        .map_err(|e| api("the demo's Deployment", e))?;
+    let deployments = Objects::<Deployment>::namespaced(client.clone(), NAMESPACE);
+    deployments.create(&deployment).await.map_err(|e| api("the demo's Deployment", e))?;
     Ok(created.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default())
 }
 
@@ -76,7 +72,7 @@ pub async fn create(client: &Client) -> Result<String, Error> {
 /// # Errors
 /// What the API refused.
 pub async fn wait_ready(client: &Client, patience: Duration) -> Result<bool, Error> {
-    let deployments = Api::<Deployment>::default_namespaced(client.clone());
+    let deployments = Objects::<Deployment>::namespaced(client.clone(), NAMESPACE);
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         let deployment = deployments.get(NAME).await.map_err(|source| api("a look at the demo", source))?;

@@ -36,8 +36,10 @@ pub enum Error {
     NotReady { node: String, seconds: u64, log: PathBuf },
     #[error("the lab's API refused {what}: {source}")]
     Api { what: &'static str, source: Box<kube::Error> },
+    #[error("the lab's admin has no access: {0}")]
+    Kubeconfig(#[from] Box<svcd_client::KubeconfigError>),
     #[error("the lab's kubeconfig {path} cannot be used: {source}", path = path.display())]
-    Kubeconfig { path: PathBuf, source: Box<kube::config::KubeconfigError> },
+    Access { path: PathBuf, source: Box<svcd_client::ConnectError> },
     #[error("{0} processes of the lab would not end")]
     WouldNotEnd(usize),
 }
@@ -66,7 +68,7 @@ impl Error {
             Self::NodeEnded { log, .. } | Self::NotReady { log, .. } => {
                 format!("read {}, then clean up with `svcd lab down`", log.display())
             }
-            Self::Api { .. } | Self::Kubeconfig { .. } => {
+            Self::Api { .. } | Self::Kubeconfig(_) | Self::Access { .. } => {
                 "look at `svcd lab status`, or start over: `svcd lab down`".into()
             }
             Self::WouldNotEnd(_) => "run `svcd lab down` again".into(),

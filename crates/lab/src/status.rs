@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::Api;
 use kube::api::ListParams;
+use svcd_client::Objects;
 
 use crate::demo;
 use crate::error::Error;
@@ -41,7 +41,7 @@ pub async fn status(layout: &Layout) -> Result<Vec<Line>, Error> {
 }
 
 async fn conditions(layout: &Layout) -> Result<BTreeMap<String, &'static str>, Error> {
-    let api = Api::<Node>::all(demo::client(layout).await?);
+    let api = Objects::<Node>::all(demo::client(layout)?);
     let nodes =
         api.list(&ListParams::default()).await.map_err(|source| demo::api("a list of nodes", source))?;
     let is_ready = |node: &Node| {

@@ -94,7 +94,7 @@ async fn start(layout: &Layout, plan: &Plan) -> Result<String, Error> {
         worker.wait_ready().await?;
     }
     // Not before all nodes are there: the pods are to be spread over them.
-    let client = demo::client(layout).await?;
+    let client = demo::client(layout)?;
     let address = demo::create(&client).await?;
     if !plan.workers().is_empty() && !demo::wait_ready(&client, PATIENCE).await? {
         let (node, log) = ("the demo".to_owned(), layout.log("control-plane"));

@@ -12,8 +12,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client};
+use kube::Client;
 use nix::fcntl::Flock;
+use svcd_client::Objects;
 use svcd_podnet::PodNet;
 use svcd_proxy::{Handle as ProxyHandle, Proxy};
 use svcd_runtime::Admin;
@@ -232,21 +233,21 @@ impl Agent {
     }
 
     fn watch(&mut self, nodes: Nodes, directory: Directory, proxy: ProxyHandle) {
-        let mut node_changes = changes(Api::<Node>::all(self.client.clone()), None);
+        let mut node_changes = changes(&Objects::<Node>::all(self.client.clone()), None);
         self.endless("watch of nodes", async move {
             while let Some(change) = node_changes.next().await {
                 nodes.take(change);
             }
         });
-        let mut namespace_changes = changes(Api::<Namespace>::all(self.client.clone()), None);
+        let mut namespace_changes = changes(&Objects::<Namespace>::all(self.client.clone()), None);
         let for_namespaces = directory.clone();
         self.endless("watch of namespaces", async move {
             while let Some(change) = namespace_changes.next().await {
                 for_namespaces.take_namespace(change);
             }
         });
-        let services = changes(Api::<Service>::all(self.client.clone()), None);
-        let slices = changes(Api::<EndpointSlice>::all(self.client.clone()), None);
+        let services = changes(&Objects::<Service>::all(self.client.clone()), None);
+        let slices = changes(&Objects::<EndpointSlice>::all(self.client.clone()), None);
         self.endless("watch of services", services::feed(services, slices, proxy, directory));
     }
 }

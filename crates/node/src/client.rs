@@ -1,25 +1,20 @@
 //! The client with which a joined node talks to its server.
 
-use std::time::Duration;
-
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use svcd_client::Access;
 
 use crate::{Credentials, Error};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A client that trusts the cluster's CA only and shows the node's own certificate.
-pub async fn client(credentials: &Credentials) -> Result<kube::Client, Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::Client {
+///
+/// # Errors
+/// [`Error::Client`]; the server is not asked anything yet.
+pub fn client(credentials: &Credentials) -> Result<kube::Client, Error> {
+    let access = Access {
         server: credentials.server.clone(),
-        reason: error.to_string(),
+        ca: credentials.ca.clone(),
+        certificate: credentials.certificate.clone(),
+        key: credentials.key.clone(),
     };
-    let kubeconfig = Kubeconfig::from_yaml(&credentials.kubeconfig()).map_err(|error| failed(&error))?;
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| failed(&error))?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // Whoever asks tries again by itself, with the newest value.
-    config.default_retry = false;
-    kube::Client::try_from(config).map_err(|error| failed(&error))
+    svcd_client::connect(&access)
+        .map_err(|error| Error::Client { server: access.server, reason: error.to_string() })
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event as EventObject, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::Patch;
 use serde_json::json;
+use svcd_client::Objects;
 use svcd_pods::{Event, PodRef};
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -57,18 +58,18 @@ impl Writer {
     }
 
     async fn write(&mut self, pod: &PodRef, event: Event) -> Result<(), RequestError> {
-        let api: Api<EventObject> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let api: Objects<EventObject> = Objects::namespaced(self.client.clone(), &pod.namespace);
         let key = (pod.uid.clone(), event.reason, event.message.clone());
         if let Some((name, count)) = self.counted.get_mut(&key) {
             *count += 1;
             let patch = Patch::Merge(json!({ "count": *count, "lastTimestamp": Time(Timestamp::now()) }));
-            if in_time(api.patch(name, &PatchParams::default(), &patch)).await.is_ok() {
+            if in_time(api.patch(name, &patch)).await.is_ok() {
                 return Ok(());
             }
             // It has run out meanwhile: say it anew.
         }
         let object = self.object(pod, event);
-        in_time(api.create(&PostParams::default(), &object)).await?;
+        in_time(api.create(&object)).await?;
         if self.counted.len() >= REMEMBERED {
             self.counted.clear();
         }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::Patch;
 use serde_json::json;
+use svcd_client::Objects;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -25,7 +26,7 @@ pub(crate) async fn run(
     heartbeat: Heartbeat,
     mut own: watch::Receiver<OwnNode>,
 ) {
-    let api: Api<Lease> = Api::namespaced(client, NAMESPACE);
+    let api: Objects<Lease> = Objects::namespaced(client, NAMESPACE);
     // A server that is away for an hour is worth two lines, not ten thousand.
     let mut failing = false;
     loop {
@@ -54,14 +55,14 @@ pub(crate) async fn run(
 }
 
 async fn renew(
-    api: &Api<Lease>,
+    api: &Objects<Lease>,
     name: &str,
     duration: Duration,
     uid: Option<String>,
 ) -> Result<(), RequestError> {
     let spec = spec(name, duration);
     let patch = json!({ "spec": spec });
-    match in_time(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))).await {
+    match in_time(api.patch(name, &Patch::Merge(patch))).await {
         Err(RequestError::Api(error)) if is_code(&error, 404) => {}
         other => return other.map(drop),
     }
@@ -74,7 +75,7 @@ async fn renew(
         },
         spec: Some(spec),
     };
-    match in_time(api.create(&PostParams::default(), &lease)).await {
+    match in_time(api.create(&lease)).await {
         // The namespace is made by the controllers, who may be a moment behind on a new cluster.
         Err(RequestError::Api(error)) if is_code(&error, 404) => {
             debug!(%error, "kube-node-lease is not there yet");

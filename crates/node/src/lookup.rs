@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service as ServiceObject, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Api, Client};
+use kube::Client;
+use svcd_client::Objects;
 use svcd_pods::Lookup;
 use svcd_svcmap::{Protocol, Service};
 
@@ -32,13 +33,13 @@ impl Lookup for ClusterLookup {
         namespace: &str,
         name: &str,
     ) -> Result<Option<BTreeMap<String, String>>, String> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let api: Objects<ConfigMap> = Objects::namespaced(self.client.clone(), namespace);
         let found = found(in_time(api.get(name)).await)?;
         Ok(found.map(|object| object.data.unwrap_or_default()))
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, String> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let api: Objects<Secret> = Objects::namespaced(self.client.clone(), namespace);
         let found = found(in_time(api.get(name)).await)?;
         let decode = |data: BTreeMap<String, k8s_openapi::ByteString>| {
             data.into_iter().map(|(key, value)| (key, value.0)).collect()

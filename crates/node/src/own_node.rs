@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::Patch;
 use serde_json::Value;
+use svcd_client::Objects;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -106,8 +107,8 @@ impl Keeper {
 
     async fn register(&self, last_range: Option<&str>) -> Result<(), String> {
         let object = self.facts.object(last_range.map(str::to_owned));
-        let api: Api<Node> = Api::all(self.client.clone());
-        match in_time(api.create(&PostParams::default(), &object)).await {
+        let api: Objects<Node> = Objects::all(self.client.clone());
+        match in_time(api.create(&object)).await {
             Ok(_) => {
                 info!(node = self.facts.name, address = %self.facts.address, "registered");
                 Ok(())
@@ -120,23 +121,23 @@ impl Keeper {
 
     async fn update(&self, node: &Node) -> Result<(), String> {
         if let Some(patch) = label_patch(&self.facts, node) {
-            self.patch(&patch, false).await?;
+            self.patch(patch, false).await?;
         }
         let pressure = system::pressure(&self.data_dir);
         let states = self.health.subscribe().borrow().clone();
         match status_patch(&self.facts, &states, pressure, node.status.as_ref(), Timestamp::now()) {
-            Some(patch) => self.patch(&patch, true).await,
+            Some(patch) => self.patch(patch, true).await,
             None => Ok(()),
         }
     }
 
-    async fn patch(&self, patch: &Value, status: bool) -> Result<(), String> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        let (name, params, patch) = (self.facts.name.as_str(), PatchParams::default(), Patch::Merge(patch));
+    async fn patch(&self, patch: Value, status: bool) -> Result<(), String> {
+        let api: Objects<Node> = Objects::all(self.client.clone());
+        let (name, patch) = (self.facts.name.as_str(), Patch::Merge(patch));
         let sent = if status {
-            in_time(api.patch_status(name, &params, &patch)).await
+            in_time(api.patch_status(name, &patch)).await
         } else {
-            in_time(api.patch(name, &params, &patch)).await
+            in_time(api.patch(name, &patch)).await
         };
         match sent {
             Ok(_) => Ok(()),

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::{DeleteParams, Patch, Preconditions};
 use serde_json::{Map, Value, json};
+use svcd_api::Json;
+use svcd_client::Objects;
 use svcd_pods::{Event, PodRef, Sink};
 use tokio::runtime::Handle;
 use tracing::{debug, warn};
@@ -118,11 +120,11 @@ impl StatusWriter {
     }
 
     async fn send(&self, pod: &PodRef, work: &Work) -> Result<(), RequestError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let api: Objects<Pod> = Objects::namespaced(self.client.clone(), &pod.namespace);
         let sent = match work {
             Work::Status(status) => {
                 let patch = Patch::Strategic(status_patch(&pod.uid, status));
-                in_time(api.patch_status(&pod.name, &PatchParams::default(), &patch)).await.map(drop)
+                in_time(api.patch_status(&pod.name, &patch)).await.map(drop)
             }
             Work::Delete => in_time(api.delete(&pod.name, &delete_params(&pod.uid))).await.map(drop),
         };
@@ -175,7 +177,7 @@ fn is_gone(error: &kube::Error) -> bool {
 fn status_patch(uid: &str, status: &PodStatus) -> Value {
     let mut fields: Map<String, Value> =
         FIELDS.iter().map(|field| ((*field).to_owned(), Value::Null)).collect();
-    if let Ok(Value::Object(known)) = serde_json::to_value(status) {
+    if let Value::Object(known) = status.to_json() {
         fields.extend(known);
     }
     json!({ "metadata": { "uid": uid }, "status": fields })
@@ -297,15 +299,15 @@ mod tests {
         let server = ApiServer::new(Arc::new(store), ca, svcd_apiserver::Config::default());
         server.bootstrap().await.unwrap();
         let client = |user| Client::new(server.in_process(user), "default");
-        let pods: Api<Pod> = Api::namespaced(client(User::master("admin")), "default");
+        let pods: Objects<Pod> = Objects::namespaced(client(User::master("admin")), "default");
         let object = serde_json::from_value(json!({
             "metadata": {"name": "web"},
             "spec": {"nodeName": "node1", "containers": [{"name": "c", "image": "svcd.io/echo"}]},
         }))
         .unwrap();
-        let made = pods.create(&kube::api::PostParams::default(), &object).await.unwrap();
+        let made = pods.create(&object).await.unwrap();
         let foreign = json!({"status": {"conditions": [{"type": "Sunny", "status": "True"}]}});
-        pods.patch_status("web", &PatchParams::default(), &Patch::Strategic(&foreign)).await.unwrap();
+        pods.patch_status("web", &Patch::Strategic(foreign)).await.unwrap();
 
         let writer = writer(client(User::new("system:node:node1", ["system:nodes"])));
         let pod = PodRef::of(&made);
@@ -332,7 +334,7 @@ mod tests {
         }
     }
 
-    async fn until(pods: &Api<Pod>, holds: impl Fn(&PodStatus) -> bool) -> PodStatus {
+    async fn until(pods: &Objects<Pod>, holds: impl Fn(&PodStatus) -> bool) -> PodStatus {
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
         loop {
             let status = pods.get("web").await.unwrap().status.unwrap_or_default();

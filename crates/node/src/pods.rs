@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client};
+use kube::Client;
+use svcd_client::Objects;
 use svcd_dns::ResolvConf;
 use svcd_podnet::PodNet;
 use svcd_pods::process::{self, ProcessRuntime};
@@ -35,7 +36,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> Result<(), String> {
     let fields = format!("spec.nodeName={}", config.node_name);
-    let mut pods = changes(Api::<Pod>::all(client.clone()), Some(&fields));
+    let mut pods = changes(&Objects::<Pod>::all(client.clone()), Some(&fields));
     tokio::select! {
         // Containers find the Services in their environment, so these must be known.
         () = directory.complete() => {}

@@ -3,13 +3,13 @@
 //! What was seen stays valid while the server is away: nothing is said until a new list is complete, and that is a `Reset`.
 //! Waiting happens after errors only; an event passes without a timer.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use kube::ResourceExt;
+use kube::runtime::watcher;
+use svcd_api::Wire;
+use svcd_client::{Event, Objects};
 use tracing::{debug, warn};
 
 /// The server ends a watch after this time, and a dead connection is noticed shortly after.
@@ -30,17 +30,17 @@ pub(crate) enum Change<K> {
 
 /// The kinds' objects as they change, for ever. `fields` is a field selector.
 pub(crate) fn changes<K>(
-    api: Api<K>,
+    objects: &Objects<K>,
     fields: Option<&str>,
 ) -> impl Stream<Item = Change<K>> + Send + Unpin + use<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Wire,
 {
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS).streaming_lists();
     if let Some(fields) = fields {
         config = config.fields(fields);
     }
-    let events = watcher(api, config).boxed();
+    let events = objects.watch(config);
     let gathering = Gathering { events, gathered: Vec::new(), pause: FIRST_PAUSE };
     stream::unfold(gathering, |mut gathering| async move {
         gathering.next().await.map(|change| (change, gathering))
@@ -57,7 +57,7 @@ struct Gathering<S, K> {
 impl<S, K> Gathering<S, K>
 where
     S: Stream<Item = watcher::Result<Event<K>>> + Unpin,
-    K: Resource<DynamicType = ()>,
+    K: Wire,
 {
     async fn next(&mut self) -> Option<Change<K>> {
         loop {
@@ -88,7 +88,7 @@ where
 
     /// Half of the pause is random, so that the agents of a server that comes back do not all call at once.
     async fn wait(&mut self, error: &watcher::Error) {
-        let kind = K::kind(&());
+        let kind = K::KIND;
         if self.pause == FIRST_PAUSE {
             warn!(%kind, error = %chain(error), "the watch broke; what is known stays in force");
         } else {
@@ -101,7 +101,7 @@ where
 }
 
 /// Nothing here reads who owns which field, and that can be most of an object.
-fn lean<K: Resource>(mut object: K) -> K {
+fn lean<K: Wire>(mut object: K) -> K {
     object.managed_fields_mut().clear();
     object
 }

@@ -109,7 +109,7 @@ impl Fixture {
             ca: self.ca.certificate_pem().to_owned(),
             cluster: cluster(),
         };
-        self.start_with(svcd_node::client(&credentials).await.unwrap())
+        self.start_with(svcd_node::client(&credentials).unwrap())
     }
 
     fn nodes(&self) -> Api<Node> {

@@ -91,7 +91,7 @@ async fn the_certificate_opens_what_an_agent_needs_and_no_more() {
     let token = cluster.token(None).await;
     let credentials = run(&cluster.config(token)).await.unwrap();
     assert_eq!(credentials.cluster.cluster_domain, "cluster.local");
-    let client = svcd_node::client(&credentials).await.unwrap();
+    let client = svcd_node::client(&credentials).unwrap();
     let services: Api<Service> = Api::all(client.clone());
     services.list(&ListParams::default()).await.unwrap();
     let nodes: Api<Node> = Api::all(client.clone());

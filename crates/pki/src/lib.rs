@@ -19,5 +19,5 @@ pub use error::Error;
 pub use file::{ensure_private_dir, read, write_public, write_secret};
 pub use kubeconfig::kubeconfig;
 pub use pin::CaPin;
-pub use tls::{PinMismatch, PinnedVerifier, provider, server_config};
+pub use tls::{PinMismatch, PinnedVerifier, client_config, provider, server_config};
 pub use token::{JoinToken, TokenError, hash_secret};

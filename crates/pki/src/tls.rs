@@ -10,12 +10,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    CertificateError, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::certificate::certificates_der;
+use crate::certificate::{certificate_der, certificates_der};
 use crate::{AltName, Ca, CaPin, Error};
 
 /// The cryptography that everything of ours uses.
@@ -42,6 +43,20 @@ pub fn server_config(ca: &Ca, names: &[AltName]) -> Result<Arc<ServerConfig>, Er
         .map_err(|error| tls(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// A client's configuration: it trusts this authority only, and shows this certificate. HTTP/1.1. All in PEM.
+///
+/// # Errors
+/// What cannot be read as PEM, or used.
+pub fn client_config(ca: &str, certificate: &str, key: &str) -> Result<ClientConfig, Error> {
+    let tls = |error: &dyn std::fmt::Display| Error::Tls(error.to_string());
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| tls(&error))?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls(&error))?;
+    let builder = builder.with_root_certificates(roots(&certificate_der(ca)?)?);
+    builder.with_client_auth_cert(certificates_der(certificate)?, key).map_err(|error| tls(&error))
 }
 
 fn roots(ca: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, Error> {

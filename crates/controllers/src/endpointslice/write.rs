@@ -2,7 +2,7 @@
 
 use futures::future::try_join_all;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 
 use super::pack::Plan;
 use crate::Error;
@@ -23,7 +23,7 @@ async fn create(world: &World, slice: &EndpointSlice) -> Result<(), Error> {
     let namespace = meta::namespace(&slice.metadata);
     let prefix = slice.metadata.generate_name.as_deref().unwrap_or_default();
     let api = world.namespaced::<EndpointSlice>(namespace);
-    let written = api.create(&PostParams::default(), slice).await;
+    let written = api.create(slice).await;
     match written.doing(|| format!("create EndpointSlice {namespace}/{prefix}*")) {
         Ok(slice) => world.slices.wrote(slice),
         // The Service is going with its namespace; there is nothing left to do for it.
@@ -36,7 +36,7 @@ async fn create(world: &World, slice: &EndpointSlice) -> Result<(), Error> {
 async fn update(world: &World, slice: &EndpointSlice) -> Result<(), Error> {
     let key = Key::of(&slice.metadata);
     let api = world.namespaced::<EndpointSlice>(&key.namespace);
-    let written = api.replace(&key.name, &PostParams::default(), slice).await;
+    let written = api.replace(&key.name, slice).await;
     world.slices.wrote(written.doing(|| format!("update EndpointSlice {key}"))?);
     Ok(())
 }

@@ -7,10 +7,12 @@ use std::sync::{Arc, PoisonError};
 
 use futures::StreamExt;
 use futures::future::{join, join_all};
-use kube::api::{Api, DynamicObject};
+use kube::api::Api;
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
+use svcd_api::Wire;
+use svcd_client::Raw;
 use tokio::sync::watch;
 
 use super::Collector;
@@ -19,7 +21,7 @@ use crate::kit::drive::drive;
 use crate::kit::informer::Pauses;
 use crate::kit::kinds::{self, Kind};
 use crate::kit::meta;
-use crate::kit::store::{Object, Store};
+use crate::kit::store::Store;
 
 /// Kinds whose objects come through the shared caches, with their groups.
 const SHARED: [(&str, &str); 14] = [
@@ -58,12 +60,12 @@ pub(super) fn share(collector: &Arc<Collector>) {
     listen(collector, &world.budgets);
 }
 
-fn listen<K: Object>(collector: &Arc<Collector>, store: &Arc<Store<K>>) {
+fn listen<K: Wire>(collector: &Arc<Collector>, store: &Arc<Store<K>>) {
     let collector = Arc::downgrade(collector);
     let resource = Arc::new(ApiResource::erase::<K>(&()));
     store.listen(move |change| {
         let Some(collector) = collector.upgrade() else { return };
-        let uid = |object: &K| Uid::of(meta::uid(object.meta()));
+        let uid = |object: &K| Uid::of(meta::uid(object.metadata()));
         if let Some(old) = change.old
             && change.new.is_none_or(|new| uid(new) != uid(old))
         {
@@ -71,7 +73,7 @@ fn listen<K: Object>(collector: &Arc<Collector>, store: &Arc<Store<K>>) {
             collector.look_at(look);
         }
         if let Some(new) = change.new {
-            let look = collector.graph().seen(&resource, new.meta());
+            let look = collector.graph().seen(&resource, new.metadata());
             collector.look_at(look);
         }
     });
@@ -120,8 +122,7 @@ fn is_shared(resource: &ApiResource) -> bool {
 /// Tells the graph of every object of a kind.
 async fn follow(collector: &Collector, kind: &Kind, listed: &watch::Sender<usize>) {
     let resource = Arc::new(kind.resource.clone());
-    let api: Api<PartialObjectMeta<DynamicObject>> =
-        Api::all_with(collector.world.client.clone(), &kind.resource);
+    let api: Api<PartialObjectMeta<Raw>> = Api::all_with(collector.world.client.clone(), &kind.resource);
     let mut events = pin!(watcher(api, watcher::Config::default()).backoff(Pauses::default()));
     let (mut known, mut found, mut first) = (HashSet::new(), HashSet::new(), true);
     while let Some(event) = events.next().await {

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::api::Patch;
+use kube::{Client, Resource};
 use serde_json::json;
+use svcd_client::Objects;
 use tokio::sync::mpsc;
 
 use super::meta;
@@ -109,10 +110,10 @@ pub(crate) async fn run(client: Client, mut inbox: Inbox) {
         }
         // Events about what lives in no namespace go to the default one, as upstream's do.
         let namespace = if note.about.namespace.is_empty() { "default" } else { &note.about.namespace };
-        let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+        let api: Objects<Event> = Objects::namespaced(client.clone(), namespace);
         let result = match written.get(&note) {
             Some((name, count)) => again(&api, name, count + 1).await,
-            None => api.create(&PostParams::default(), &event(&note, namespace)).await,
+            None => api.create(&event(&note, namespace)).await,
         };
         match result {
             Ok(event) => {
@@ -127,9 +128,9 @@ pub(crate) async fn run(client: Client, mut inbox: Inbox) {
     }
 }
 
-async fn again(api: &Api<Event>, name: &str, count: i32) -> kube::Result<Event> {
+async fn again(api: &Objects<Event>, name: &str, count: i32) -> kube::Result<Event> {
     let patch = Patch::Merge(json!({ "count": count, "lastTimestamp": Time(meta::now()) }));
-    api.patch(name, &PatchParams::default(), &patch).await
+    api.patch(name, &patch).await
 }
 
 fn event(note: &Note, namespace: &str) -> Event {

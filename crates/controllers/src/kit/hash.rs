@@ -1,6 +1,7 @@
 //! The short name of a pod template, as it ends the names of ReplicaSets and ControllerRevisions.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use svcd_api::Json;
 
 /// Letters that cannot spell words, as upstream uses them.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -8,8 +9,7 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// The same for equal templates; `collisions` leads to another one when the name is taken.
 pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let mut hash = Fnv::default();
-    // A template that was read from JSON can be written as JSON.
-    hash.feed(&serde_json::to_vec(template).unwrap_or_default());
+    hash.feed(template.to_json().to_string().as_bytes());
     if let Some(count) = collisions {
         hash.feed(&count.to_le_bytes());
     }

@@ -1,18 +1,17 @@
 //! Keeps a [`Store`] equal to the server: list, then watch, for ever.
 
-use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::Api;
+use kube::Resource;
 use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
-use serde::de::DeserializeOwned;
+use kube::runtime::{WatchStreamExt, watcher};
+use svcd_api::Wire;
+use svcd_client::{Event, Objects};
 
-use super::store::{Object, Store};
+use super::store::Store;
 
 /// The pauses after errors of a watch. Shorter than kube's own: the server is in the same process, or a hop away.
 #[derive(Clone, Debug, Default)]
@@ -37,11 +36,8 @@ impl Backoff for Pauses {
 }
 
 /// Runs until it is dropped.
-pub(crate) async fn run<K>(api: Api<K>, config: watcher::Config, store: Arc<Store<K>>)
-where
-    K: Object + Debug + DeserializeOwned,
-{
-    let mut events = pin!(watch::watcher(api.clone(), config).backoff(Pauses::default()));
+pub(crate) async fn run<K: Wire>(api: Objects<K>, config: watcher::Config, store: Arc<Store<K>>) {
+    let mut events = pin!(api.watch(config).backoff(Pauses::default()));
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => store.relist(),
@@ -52,34 +48,31 @@ where
                     verify(&api, &store, &key).await;
                 }
             }
-            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed, retrying"),
+            Err(error) => tracing::warn!(kind = %K::KIND, %error, "watch failed, retrying"),
         }
     }
 }
 
 /// An object that we wrote while a list was taken may have gone again before the list was.
-async fn verify<K>(api: &Api<K>, store: &Store<K>, key: &super::store::Key)
-where
-    K: Object + Debug + DeserializeOwned,
-{
+async fn verify<K: Wire>(api: &Objects<K>, store: &Store<K>, key: &super::store::Key) {
     let Some(held) = store.get(key) else { return };
     // `api` reaches over all namespaces, where no single object can be asked for but by selector.
     let selector = format!("metadata.name={},metadata.namespace={}", key.name, key.namespace);
     let params = kube::api::ListParams::default().fields(&selector);
-    let found = match api.list_metadata(&params).await {
-        Ok(list) => list.items.iter().any(|item| item.metadata.uid == held.meta().uid),
+    let found = match api.raw().list(&params).await {
+        Ok(list) => list.items.iter().any(|item| item.meta().uid == held.metadata().uid),
         Err(error) => {
-            tracing::warn!(kind = %K::kind(&()), %key, %error, "cannot tell whether the object exists");
+            tracing::warn!(kind = %K::KIND, %key, %error, "cannot tell whether the object exists");
             true
         }
     };
-    if !found && let Some(uid) = &held.meta().uid {
+    if !found && let Some(uid) = &held.metadata().uid {
         store.bury(key, uid);
     }
 }
 
 /// Without what no controller reads and no update of ours sends back.
-fn trimmed<K: Object>(mut object: K) -> K {
-    object.meta_mut().managed_fields = None;
+fn trimmed<K: Wire>(mut object: K) -> K {
+    object.metadata_mut().managed_fields = None;
     object
 }

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use svcd_api::Wire;
 use tokio::sync::watch;
 
 /// Namespace and name; the namespace is empty for kinds without.
@@ -53,10 +53,6 @@ pub(crate) fn index_of(parts: &[&str]) -> u64 {
     hasher.finish()
 }
 
-/// What a cache can hold.
-pub(crate) trait Object: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {}
-impl<T: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Object for T {}
-
 /// One change of one object; at least one side is there.
 pub(crate) struct Change<'a, K> {
     pub(crate) old: Option<&'a K>,
@@ -65,14 +61,14 @@ pub(crate) struct Change<'a, K> {
     pub(crate) by_us: bool,
 }
 
-impl<'a, K: Object> Change<'a, K> {
+impl<'a, K: Wire> Change<'a, K> {
     /// The object, in its newest state.
     pub(crate) fn any(&self) -> &'a K {
         self.new.or(self.old).expect("a change has a side")
     }
 
     pub(crate) fn key(&self) -> Key {
-        Key::of(self.any().meta())
+        Key::of(self.any().metadata())
     }
 }
 
@@ -106,7 +102,7 @@ pub(crate) struct Store<K> {
     ready: watch::Sender<bool>,
 }
 
-impl<K: Object> Store<K> {
+impl<K: Wire> Store<K> {
     pub(crate) fn new(indexer: Indexer<K>) -> Arc<Self> {
         let inner = Inner {
             objects: BTreeMap::new(),
@@ -183,7 +179,7 @@ impl<K: Object> Store<K> {
     /// An event of the watch: the object is there, in this state.
     pub(crate) fn apply(&self, object: K) {
         let _order = self.ordered();
-        let key = Key::of(object.meta());
+        let key = Key::of(object.metadata());
         let version = version(&object);
         let mut inner = self.write();
         inner.seen = inner.seen.max(version);
@@ -202,12 +198,12 @@ impl<K: Object> Store<K> {
         let mut inner = self.write();
         let version = version(object);
         inner.seen = inner.seen.max(version);
-        if let Some(uid) = &object.meta().uid {
+        if let Some(uid) = &object.metadata().uid {
             inner.buried.remove(uid);
         }
-        let key = Key::of(object.meta());
+        let key = Key::of(object.metadata());
         let recreated = inner.objects.get(&key).is_some_and(|held| {
-            held.meta().uid != object.meta().uid && self::version(held.as_ref()) > version
+            held.metadata().uid != object.metadata().uid && self::version(held.as_ref()) > version
         });
         if !recreated {
             self.remove(inner, &key, false);
@@ -239,9 +235,9 @@ impl<K: Object> Store<K> {
 
     /// The server's answer to a write of ours.
     pub(crate) fn wrote(&self, mut object: K) {
-        object.meta_mut().managed_fields = None;
+        object.metadata_mut().managed_fields = None;
         let _order = self.ordered();
-        let key = Key::of(object.meta());
+        let key = Key::of(object.metadata());
         let version = version(&object);
         let mut inner = self.write();
         if version <= inner.seen {
@@ -257,7 +253,7 @@ impl<K: Object> Store<K> {
     pub(crate) fn bury(&self, key: &Key, uid: &str) {
         let _order = self.ordered();
         let mut inner = self.write();
-        let held = inner.objects.get(key).is_some_and(|o| o.meta().uid.as_deref() == Some(uid));
+        let held = inner.objects.get(key).is_some_and(|o| o.metadata().uid.as_deref() == Some(uid));
         if held {
             inner.buried.insert(uid.to_owned());
             self.remove(inner, key, true);
@@ -291,9 +287,9 @@ impl<K: Object> Store<K> {
     }
 }
 
-impl<K: Object> Inner<K> {
+impl<K: Wire> Inner<K> {
     fn is_buried(&self, object: &K) -> bool {
-        object.meta().uid.as_ref().is_some_and(|uid| self.buried.contains(uid))
+        object.metadata().uid.as_ref().is_some_and(|uid| self.buried.contains(uid))
     }
 
     fn reindex(&mut self, key: &Key, old: Option<&K>, new: Option<&K>, indexer: Indexer<K>) {
@@ -317,8 +313,8 @@ impl<K: Object> Inner<K> {
 }
 
 /// Versions of one kind are ordered by number, as upstream promises since 1.35.
-fn version<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
+fn version<K: Wire>(object: &K) -> u64 {
+    object.metadata().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

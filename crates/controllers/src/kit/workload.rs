@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-use kube::Api;
-use kube::api::{PatchParams, PostParams};
+use svcd_api::Wire;
+use svcd_client::Objects;
 
 use super::queue::Queue;
 use super::selector::selects;
-use super::store::{Change, Key, Object, Store};
+use super::store::{Change, Key, Store};
 use super::world::World;
 use super::{meta, pods};
 use crate::Error;
 use crate::error::{Doing, unless_gone};
 
 /// A kind whose objects own pods.
-pub(crate) trait Workload: Object {
+pub(crate) trait Workload: Wire {
     /// Who tells of it in Events.
     const COMPONENT: &'static str;
 
@@ -51,14 +51,14 @@ pub(crate) fn listen<K: Workload>(world: &Arc<World>, queue: &Arc<Queue<Key>>) {
         for pod in [change.new, change.old].into_iter().flatten() {
             let namespace = meta::namespace(&pod.metadata);
             match meta::controller(&pod.metadata) {
-                Some(owner) if owner.kind == K::kind(&()) => queue.add(Key::new(namespace, &owner.name)),
+                Some(owner) if owner.kind == K::KIND => queue.add(Key::new(namespace, &owner.name)),
                 Some(_) => {}
                 None => {
                     let Some(world) = weak.upgrade() else { return };
                     let labels = pod.metadata.labels.as_ref();
                     let all = K::store(&world).in_namespace(namespace);
                     let selecting = all.iter().filter(|owner| selects(&owner.selector(), labels));
-                    selecting.for_each(|owner| queue.add(Key::of(owner.meta())));
+                    selecting.for_each(|owner| queue.add(Key::of(owner.metadata())));
                 }
             }
         }
@@ -88,7 +88,7 @@ pub(crate) async fn claim<K: Workload>(
     owner: &K,
     may: impl Fn(&Pod) -> bool,
 ) -> Result<(), Error> {
-    let (selector, owner_meta) = (owner.selector(), owner.meta());
+    let (selector, owner_meta) = (owner.selector(), owner.metadata());
     let (uid, namespace) = (meta::uid(owner_meta), meta::namespace(owner_meta));
     let mut candidates = world.pods_of(uid);
     if let Some((key, value)) = selector.match_labels.as_ref().and_then(|labels| labels.first_key_value()) {
@@ -125,7 +125,7 @@ async fn set_owners(world: &World, pod: &Pod, owners: &[OwnerReference]) -> Resu
     let key = Key::of(&pod.metadata);
     let patch = meta::owners_patch(&pod.metadata, owners);
     let api = world.namespaced::<Pod>(&key.namespace);
-    let patched = api.patch(&key.name, &PatchParams::default(), &patch).await;
+    let patched = api.patch(&key.name, &patch).await;
     unless_gone(patched.doing(|| format!("change the owner of pod {key}")).map(|pod| world.pods.wrote(pod)))
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn pod_of<K: Workload>(owner: &K, template: PodTemplateSpec) -> Pod {
     let base = template.metadata.unwrap_or_default();
     Pod {
         metadata: ObjectMeta {
-            namespace: owner.meta().namespace.clone(),
+            namespace: owner.metadata().namespace.clone(),
             labels: base.labels,
             annotations: base.annotations,
             finalizers: base.finalizers,
@@ -148,9 +148,9 @@ pub(crate) fn pod_of<K: Workload>(owner: &K, template: PodTemplateSpec) -> Pod {
 
 /// Creates a pod and tells of it.
 pub(crate) async fn create_pod<K: Workload>(world: &World, owner: &K, pod: &Pod) -> Result<(), Error> {
-    let api = world.namespaced::<Pod>(meta::namespace(owner.meta()));
-    let created = api.create(&PostParams::default(), pod).await;
-    match created.doing(|| format!("create a pod of {} {}", K::kind(&()), Key::of(owner.meta()))) {
+    let api = world.namespaced::<Pod>(meta::namespace(owner.metadata()));
+    let created = api.create(pod).await;
+    match created.doing(|| format!("create a pod of {} {}", K::KIND, Key::of(owner.metadata()))) {
         Ok(pod) => {
             let message = owner.created(meta::name(&pod.metadata));
             world.events.normal(K::COMPONENT, owner, "SuccessfulCreate", message);
@@ -177,9 +177,9 @@ pub(crate) async fn remove_pod<K: Workload>(world: &World, owner: &K, pod: &Pod)
 /// Deletes a pod with its own grace period, and lets the cache know at once.
 pub(crate) async fn delete_pod(world: &World, pod: &Pod) -> Result<(), Error> {
     let key = Key::of(&pod.metadata);
-    let api: Api<Pod> = world.namespaced(&key.namespace);
+    let api: Objects<Pod> = world.namespaced(&key.namespace);
     let deleted = api.delete(&key.name, &meta::only_this(&pod.metadata)).await;
-    match deleted.doing(|| format!("delete pod {key}")).map(|answer| answer.left()) {
+    match deleted.doing(|| format!("delete pod {key}")) {
         Ok(Some(left)) if meta::is_lingering(&left.metadata) => world.pods.wrote(left),
         Err(error) if !(error.is_not_found() || error.is_conflict()) => return Err(error),
         // It is gone, or another one has its name.

@@ -1,6 +1,5 @@
 //! The caches that all controllers share, and how they are found in them.
 
-use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -11,13 +10,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::Client;
 use kube::runtime::watcher;
-use kube::{Api, Client};
-use serde::de::DeserializeOwned;
+use svcd_api::Wire;
+use svcd_client::Objects;
 
 use super::events::Recorder;
 use super::selector::Labels;
-use super::store::{Object, Store, index_of};
+use super::store::{Store, index_of};
 use super::{informer, meta, pods};
 use crate::Config;
 
@@ -91,11 +91,9 @@ impl World {
         ]
     }
 
-    fn informer<K: Object + Debug + DeserializeOwned>(
-        &self,
-        store: &Arc<Store<K>>,
-    ) -> BoxFuture<'static, ()> {
-        informer::run(Api::all(self.client.clone()), watcher::Config::default(), Arc::clone(store)).boxed()
+    fn informer<K: Wire>(&self, store: &Arc<Store<K>>) -> BoxFuture<'static, ()> {
+        informer::run(Objects::all(self.client.clone()), watcher::Config::default(), Arc::clone(store))
+            .boxed()
     }
 
     /// Waits until every cache has been filled once.
@@ -131,11 +129,11 @@ impl World {
         .boxed()
     }
 
-    pub(crate) fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    pub(crate) fn namespaced<K>(&self, namespace: &str) -> Objects<K>
     where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+        K: Wire + k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
-        Api::namespaced(self.client.clone(), namespace)
+        Objects::namespaced(self.client.clone(), namespace)
     }
 
     /// The pods of a namespace that a Service's selector selects.

@@ -63,10 +63,4 @@ impl Credentials {
         let text = serde_json::to_string_pretty(self).expect("strings and numbers always become JSON");
         Ok(svcd_pki::write_secret(path, text)?)
     }
-
-    /// As a kubeconfig, which client libraries read.
-    #[must_use]
-    pub fn kubeconfig(&self) -> String {
-        svcd_pki::kubeconfig(&self.server, &self.ca, &self.certificate, &self.key, &self.node_name)
-    }
 }
