@@ -5,6 +5,7 @@
 //! discovery when the server starts; those that other controllers watch are not watched twice. Refuses: Events.
 
 mod graph;
+mod packed;
 mod watch;
 
 use std::collections::HashMap;

@@ -14,6 +14,7 @@ pub(crate) mod nodes;
 pub(crate) mod pods;
 pub(crate) mod queue;
 pub(crate) mod selector;
+pub(crate) mod shelf;
 pub(crate) mod store;
 pub(crate) mod taints;
 pub(crate) mod workload;

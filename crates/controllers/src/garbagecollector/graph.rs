@@ -1,6 +1,6 @@
 //! Who is owned by whom, as far as the watches have shown. Pure: facts in, names of objects worth a look out.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::ApiResource;
 
+use super::packed::{Packed, Words};
 use crate::kit::meta;
 use crate::kit::store::Key;
 
@@ -78,8 +79,10 @@ pub(super) struct Item {
 #[derive(Default)]
 pub(super) struct Graph {
     live: HashSet<Uid>,
-    items: HashMap<Uid, Item>,
-    dependents: HashMap<Uid, BTreeSet<Uid>>,
+    items: HashMap<Uid, Packed>,
+    /// Sorted.
+    dependents: HashMap<Uid, Vec<Uid>>,
+    words: Words,
     absent: HashSet<Uid>,
 }
 
@@ -101,7 +104,10 @@ impl Graph {
             return look;
         }
         for owner in &item.owners {
-            self.dependents.entry(Uid::of(&owner.uid)).or_default().insert(uid);
+            let dependents = self.dependents.entry(Uid::of(&owner.uid)).or_default();
+            if let Err(at) = dependents.binary_search(&uid) {
+                dependents.insert(at, uid);
+            }
         }
         let doubtful = item.owners.iter().any(|owner| {
             let owner = Uid::of(&owner.uid);
@@ -110,7 +116,7 @@ impl Graph {
         if doubtful || matches!(item.leaving, Leaving::Foreground | Leaving::Orphan) {
             look.push(uid);
         }
-        self.items.insert(uid, item);
+        self.items.insert(uid, Packed::of(item, &mut self.words));
         look
     }
 
@@ -126,10 +132,11 @@ impl Graph {
     fn unlink(&mut self, uid: Uid) -> Vec<Uid> {
         let Some(item) = self.items.remove(&uid) else { return Vec::new() };
         let mut waiting = Vec::new();
-        for owner in &item.owners {
-            let owner = Uid::of(&owner.uid);
+        for owner in item.owners() {
             if let Some(dependents) = self.dependents.get_mut(&owner) {
-                dependents.remove(&uid);
+                if let Ok(at) = dependents.binary_search(&uid) {
+                    dependents.remove(at);
+                }
                 if dependents.is_empty() {
                     self.dependents.remove(&owner);
                 }
@@ -142,7 +149,7 @@ impl Graph {
     }
 
     pub(super) fn item(&self, uid: Uid) -> Option<Item> {
-        self.items.get(&uid).cloned()
+        self.items.get(&uid).map(Packed::item)
     }
 
     pub(super) fn is_live(&self, uid: Uid) -> bool {
@@ -156,7 +163,7 @@ impl Graph {
     /// The objects that name this one as an owner.
     pub(super) fn dependents(&self, uid: Uid) -> Vec<Item> {
         let uids = self.dependents.get(&uid).into_iter().flatten();
-        uids.filter_map(|uid| self.items.get(uid).cloned()).collect()
+        uids.filter_map(|uid| self.items.get(uid).map(Packed::item)).collect()
     }
 
     /// The server has said that there is no such object; UIDs do not come back.

@@ -4,14 +4,16 @@
 //! next read; listeners hear every change once, in order, after it can be read.
 //! Refuses: to be a source of truth. A write that meets a newer object fails at the server, and the caller looks again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use svcd_api::Wire;
 use tokio::sync::watch;
+
+use super::shelf::{Indexer, Shelf};
 
 /// Namespace and name; the namespace is empty for kinds without.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,11 +75,9 @@ impl<'a, K: Wire> Change<'a, K> {
 }
 
 type Listener<K> = Box<dyn Fn(&Change<'_, K>) + Send + Sync>;
-type Indexer<K> = fn(&K) -> Vec<u64>;
 
 struct Inner<K> {
-    objects: BTreeMap<Key, Arc<K>>,
-    index: HashMap<u64, BTreeSet<Key>>,
+    objects: Shelf<K>,
     /// The newest version that the watch has shown.
     seen: u64,
     /// UIDs that we deleted, and whose end the watch has not shown yet.
@@ -94,28 +94,20 @@ struct Listed {
 
 /// See the file's documentation.
 pub(crate) struct Store<K> {
-    inner: RwLock<Inner<K>>,
+    inner: Mutex<Inner<K>>,
     /// Held over a change and its listeners, so that these hear the changes in order.
     order: Mutex<()>,
     listeners: RwLock<Vec<Listener<K>>>,
-    indexer: Indexer<K>,
     ready: watch::Sender<bool>,
 }
 
 impl<K: Wire> Store<K> {
     pub(crate) fn new(indexer: Indexer<K>) -> Arc<Self> {
-        let inner = Inner {
-            objects: BTreeMap::new(),
-            index: HashMap::new(),
-            seen: 0,
-            buried: HashSet::new(),
-            listed: None,
-        };
+        let inner = Inner { objects: Shelf::new(indexer), seen: 0, buried: HashSet::new(), listed: None };
         Arc::new(Self {
-            inner: RwLock::new(inner),
+            inner: Mutex::new(inner),
             order: Mutex::new(()),
             listeners: RwLock::new(Vec::new()),
-            indexer,
             ready: watch::Sender::new(false),
         })
     }
@@ -125,12 +117,8 @@ impl<K: Wire> Store<K> {
         Self::new(|_| Vec::new())
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Inner<K>> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Inner<K>> {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner<K>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ordered(&self) -> MutexGuard<'_, ()> {
@@ -149,31 +137,26 @@ impl<K: Wire> Store<K> {
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.read().objects.get(key).cloned()
+        self.lock().objects.get(key)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.read().objects.values().cloned().collect()
+        self.lock().objects.all()
     }
 
     /// The objects of one namespace, by name.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        let inner = self.read();
-        let from = Key::new(namespace, "");
-        let range = inner.objects.range(from..).take_while(|(key, _)| key.namespace == namespace);
-        range.map(|(_, object)| Arc::clone(object)).collect()
+        self.lock().objects.in_namespace(namespace)
     }
 
     /// The objects at one place of the index, by name.
     pub(crate) fn indexed(&self, place: u64) -> Vec<Arc<K>> {
-        let inner = self.read();
-        let keys = inner.index.get(&place).into_iter().flatten();
-        keys.filter_map(|key| inner.objects.get(key).cloned()).collect()
+        self.lock().objects.indexed(place)
     }
 
     /// How many objects are at one place of the index.
     pub(crate) fn count(&self, place: u64) -> usize {
-        self.read().index.get(&place).map_or(0, BTreeSet::len)
+        self.lock().objects.count(place)
     }
 
     /// An event of the watch: the object is there, in this state.
@@ -181,7 +164,7 @@ impl<K: Wire> Store<K> {
         let _order = self.ordered();
         let key = Key::of(object.metadata());
         let version = version(&object);
-        let mut inner = self.write();
+        let mut inner = self.lock();
         inner.seen = inner.seen.max(version);
         if let Some(listed) = &mut inner.listed {
             listed.by_server.insert(key.clone());
@@ -195,16 +178,15 @@ impl<K: Wire> Store<K> {
     /// An event of the watch: the object is gone.
     pub(crate) fn delete(&self, object: &K) {
         let _order = self.ordered();
-        let mut inner = self.write();
+        let mut inner = self.lock();
         let version = version(object);
         inner.seen = inner.seen.max(version);
         if let Some(uid) = &object.metadata().uid {
             inner.buried.remove(uid);
         }
         let key = Key::of(object.metadata());
-        let recreated = inner.objects.get(&key).is_some_and(|held| {
-            held.metadata().uid != object.metadata().uid && self::version(held.as_ref()) > version
-        });
+        let newer = inner.objects.version(&key).is_some_and(|held| held > version);
+        let recreated = newer && inner.uid(&key) != object.metadata().uid;
         if !recreated {
             self.remove(inner, &key, false);
         }
@@ -212,14 +194,14 @@ impl<K: Wire> Store<K> {
 
     /// The watch begins anew with a list.
     pub(crate) fn relist(&self) {
-        self.write().listed = Some(Listed::default());
+        self.lock().listed = Some(Listed::default());
     }
 
     /// The list is complete: what is not in it is gone. Returns the objects that we wrote while it was taken and
     /// that are not in it; the caller asks the server whether they exist.
     pub(crate) fn relisted(&self) -> Vec<Key> {
         let _order = self.ordered();
-        let mut inner = self.write();
+        let mut inner = self.lock();
         let listed = inner.listed.take().unwrap_or_default();
         inner.buried.clear();
         let gone =
@@ -227,7 +209,7 @@ impl<K: Wire> Store<K> {
         let gone: Vec<Key> = gone.cloned().collect();
         drop(inner);
         for key in gone {
-            self.remove(self.write(), &key, false);
+            self.remove(self.lock(), &key, false);
         }
         self.ready.send_replace(true);
         listed.by_us.into_iter().filter(|key| !listed.by_server.contains(key)).collect()
@@ -239,7 +221,7 @@ impl<K: Wire> Store<K> {
         let _order = self.ordered();
         let key = Key::of(object.metadata());
         let version = version(&object);
-        let mut inner = self.write();
+        let mut inner = self.lock();
         if version <= inner.seen {
             return; // The watch has shown it, and perhaps its end.
         }
@@ -252,29 +234,26 @@ impl<K: Wire> Store<K> {
     /// The server has told us that an object of this UID is gone.
     pub(crate) fn bury(&self, key: &Key, uid: &str) {
         let _order = self.ordered();
-        let mut inner = self.write();
-        let held = inner.objects.get(key).is_some_and(|o| o.metadata().uid.as_deref() == Some(uid));
+        let mut inner = self.lock();
+        let held = inner.uid(key).as_deref() == Some(uid);
         if held {
             inner.buried.insert(uid.to_owned());
             self.remove(inner, key, true);
         }
     }
 
-    fn put(&self, mut inner: RwLockWriteGuard<'_, Inner<K>>, key: Key, object: K, version: u64, by_us: bool) {
-        let old = inner.objects.get(&key).cloned();
-        if old.as_ref().is_some_and(|old| version != 0 && self::version(old.as_ref()) >= version) {
+    fn put(&self, mut inner: MutexGuard<'_, Inner<K>>, key: Key, object: K, version: u64, by_us: bool) {
+        if version != 0 && inner.objects.version(&key).is_some_and(|held| held >= version) {
             return;
         }
         let object = Arc::new(object);
-        inner.reindex(&key, old.as_deref(), Some(&object), self.indexer);
-        inner.objects.insert(key, Arc::clone(&object));
+        let old = inner.objects.put(key, Arc::clone(&object), version);
         drop(inner);
         self.tell(&Change { old: old.as_deref(), new: Some(&object), by_us });
     }
 
-    fn remove(&self, mut inner: RwLockWriteGuard<'_, Inner<K>>, key: &Key, by_us: bool) {
+    fn remove(&self, mut inner: MutexGuard<'_, Inner<K>>, key: &Key, by_us: bool) {
         let Some(old) = inner.objects.remove(key) else { return };
-        inner.reindex(key, Some(&old), None, self.indexer);
         drop(inner);
         self.tell(&Change { old: Some(&old), new: None, by_us });
     }
@@ -292,23 +271,8 @@ impl<K: Wire> Inner<K> {
         object.metadata().uid.as_ref().is_some_and(|uid| self.buried.contains(uid))
     }
 
-    fn reindex(&mut self, key: &Key, old: Option<&K>, new: Option<&K>, indexer: Indexer<K>) {
-        let before = old.map(indexer).unwrap_or_default();
-        let after = new.map(indexer).unwrap_or_default();
-        if before == after {
-            return;
-        }
-        for place in before {
-            if let Some(keys) = self.index.get_mut(&place) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.index.remove(&place);
-                }
-            }
-        }
-        for place in after {
-            self.index.entry(place).or_default().insert(key.clone());
-        }
+    fn uid(&mut self, key: &Key) -> Option<String> {
+        self.objects.get(key)?.metadata().uid.clone()
     }
 }
 
@@ -321,6 +285,7 @@ fn version<K: Wire>(object: &K) -> u64 {
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::ConfigMap;
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn object(name: &str, uid: &str, version: u64) -> ConfigMap {
