@@ -22,7 +22,7 @@ use crate::kind::KindInfo;
 pub struct Scope<'a> {
     /// The kind.
     pub info: &'a KindInfo,
-    /// `status`, or empty for the object itself.
+    /// `status`, `approval`, or empty for the object itself.
     pub subresource: &'a str,
     /// The kind's objects have a status that only `/status` writes.
     pub has_status: bool,
@@ -38,7 +38,7 @@ impl Scope<'_> {
         set.strip_identity();
         match self.subresource {
             "" if self.has_status => set.remove("f:status"),
-            "status" => set.retain(&["f:status", "f:metadata"]),
+            "status" | "approval" => set.retain(&["f:status", "f:metadata"]),
             _ => {}
         }
         set

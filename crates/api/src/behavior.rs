@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::decode;
 use crate::field::FieldError;
-use crate::kind::{Claim, Column, Decoded, Grant, Kind, KindInfo, Subresource};
+use crate::kind::{Author, Claim, Column, Decoded, Grant, Kind, KindInfo, Right, Subresource, Write};
 use crate::metadata;
 use crate::names::NameRule;
 
@@ -38,6 +38,19 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] = &[];
     /// Where the kind has a pod's spec: `spec`, `spec.template.spec`.
     const POD_SPEC: Option<&'static str> = None;
+    /// See [`Kind::deprecation`].
+    const DEPRECATION: Option<&'static str> = None;
+
+    // What few kinds have. Where it is absent, nothing is decoded for it.
+
+    /// See [`Kind::warnings`].
+    const WARNINGS: Option<Warnings<Self::Object>> = None;
+    /// See [`Kind::set_author`].
+    const SET_AUTHOR: Option<fn(&mut Self::Object, &Author<'_>)> = None;
+    /// See [`Kind::admit`]: the new object and the old one, and the write that they are of.
+    const ADMIT: Option<Admit<Self::Object>> = None;
+    /// What is special about writing a part; see [`Kind::prepare_part`].
+    const PREPARE_PART: Option<fn(Subresource, &mut Self::Object, &Self::Object, Timestamp)> = None;
 
     fn default(_object: &mut Self::Object) {}
 
@@ -47,7 +60,11 @@ pub(crate) trait Behavior: Send + Sync + 'static {
 
     fn validate(_object: &Self::Object, _errors: &mut Vec<FieldError>) {}
 
+    fn validate_create(_object: &Self::Object, _errors: &mut Vec<FieldError>) {}
+
     fn validate_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Vec<FieldError>) {}
+
+    fn validate_approval(_new: &Self::Object, _old: &Self::Object, _errors: &mut Vec<FieldError>) {}
 
     fn validate_status(_new: &Self::Object, _old: &Self::Object, _errors: &mut Vec<FieldError>) {}
 
@@ -68,6 +85,12 @@ pub(crate) trait Behavior: Send + Sync + 'static {
         None
     }
 }
+
+/// From a new object and the one before to warnings.
+pub(crate) type Warnings<T> = fn(&T, Option<&T>) -> Vec<String>;
+
+/// From a new object, the one before and the write to what the write needs.
+pub(crate) type Admit<T> = fn(&T, Option<&T>, &Write<'_>) -> Result<Option<Right>, String>;
 
 /// The [`Kind`] of a [`Behavior`].
 pub(crate) struct Adapter<B>(PhantomData<fn() -> B>);
@@ -194,7 +217,7 @@ impl<B: Behavior> Kind for Adapter<B> {
         Self::bump_generation(new, old);
     }
 
-    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_part(&self, part: Subresource, new: &mut Value, old: &Value, now: Timestamp) {
         let fields: Vec<String> =
             [new, old].iter().filter_map(|o| o.as_object()).flat_map(|o| o.keys().cloned()).collect();
         for field in fields.iter().filter(|f| !["metadata", "status"].contains(&f.as_str())) {
@@ -203,6 +226,10 @@ impl<B: Behavior> Kind for Adapter<B> {
         carry_metadata(new, old);
         let owners = old["metadata"].get("ownerReferences");
         replace_field(&mut new["metadata"], "ownerReferences", owners);
+        let Some(prepare) = B::PREPARE_PART else { return };
+        if let Some(old) = Self::read(old) {
+            Self::change(new, |new| prepare(part, new, &old, now));
+        }
     }
 
     fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -221,21 +248,47 @@ impl<B: Behavior> Kind for Adapter<B> {
             metadata::validate_update(object.metadata(), old.metadata(), &mut errors);
         }
         B::validate(&object, &mut errors);
-        if let Some(old) = &old {
-            B::validate_update(&object, old, &mut errors);
+        match &old {
+            Some(old) => B::validate_update(&object, old, &mut errors),
+            None => B::validate_create(&object, &mut errors),
         }
         errors
     }
 
-    fn validate_status(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+    fn validate_part(&self, part: Subresource, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         let (Some(new), Some(old)) = (Self::read(new), Self::read(old)) else {
             return vec![FieldError::internal("", "the object does not decode")];
         };
         metadata::validate(new.metadata(), B::INFO.namespaced, B::NAMES, &mut errors);
         metadata::validate_update(new.metadata(), old.metadata(), &mut errors);
-        B::validate_status(&new, &old, &mut errors);
+        match part {
+            Subresource::Approval => B::validate_approval(&new, &old, &mut errors),
+            _ => B::validate_status(&new, &old, &mut errors),
+        }
         errors
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let Some(warnings) = B::WARNINGS else { return Vec::new() };
+        let old = old.and_then(Self::read);
+        Self::read(new).map(|new| warnings(&new, old.as_ref())).unwrap_or_default()
+    }
+
+    fn deprecation(&self) -> Option<&'static str> {
+        B::DEPRECATION
+    }
+
+    fn set_author(&self, object: &mut Value, author: &Author<'_>) {
+        if let Some(set) = B::SET_AUTHOR {
+            Self::change(object, |object| set(object, author));
+        }
+    }
+
+    fn admit(&self, write: &Write<'_>) -> Result<Option<Right>, String> {
+        let Some(admit) = B::ADMIT else { return Ok(None) };
+        let old = write.old.and_then(Self::read);
+        Self::read(write.new).map_or(Ok(None), |new| admit(&new, old.as_ref(), write))
     }
 
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {

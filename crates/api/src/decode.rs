@@ -43,6 +43,7 @@ const OMITTED_WHEN_ZERO: &[(&str, &[&str])] = &[
         "Probe",
         &["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"],
     ),
+    ("ServiceBackendPort", &["number"]),
     ("ServicePort", &["nodePort"]),
     ("ServiceSpec", &["publishNotReadyAddresses", "healthCheckNodePort"]),
     ("NodeSpec", &["unschedulable"]),
@@ -88,6 +89,7 @@ const OMITTED_WHEN_ZERO: &[(&str, &[&str])] = &[
 /// Strings that are pointers upstream and mean something when empty.
 const KEPT_WHEN_EMPTY: &[(&str, &str)] = &[
     ("EndpointPort", "name"),
+    ("IngressSpec", "ingressClassName"),
     ("LeaseSpec", "holderIdentity"),
     ("PersistentVolumeClaimSpec", "storageClassName"),
 ];

@@ -1,11 +1,14 @@
 //! What the API server asks of a kind. The server itself is generic: everything it does differently for one kind than
 //! for another stands behind this trait, as pure functions over JSON values.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::field::FieldError;
+use crate::renamed::Renamed;
 
 /// A subresource that a kind serves under `/{name}/…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum Subresource {
     Finalize,
     /// `/token`: signs a token for a ServiceAccount, by an `authentication.k8s.io/v1` TokenRequest.
     Token,
+    /// `/approval`: writes touch the verdict in `status` only.
+    Approval,
 }
 
 /// Names and shape of a kind, as discovery shows them.
@@ -119,6 +124,47 @@ pub enum Grant {
     NodePort(u16),
 }
 
+/// Who asks for a write.
+#[derive(Clone, Copy, Debug)]
+pub struct Author<'a> {
+    /// The user's name.
+    pub name: &'a str,
+    /// What tells users of one name apart; may be empty.
+    pub uid: &'a str,
+    /// The groups.
+    pub groups: &'a [String],
+    /// What else is known.
+    pub extra: &'a BTreeMap<String, Vec<String>>,
+}
+
+/// A write that is about to happen.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// Who asks for it.
+    pub author: Author<'a>,
+    /// The object as it will be.
+    pub new: &'a Value,
+    /// As it is, unless it is to be created.
+    pub old: Option<&'a Value>,
+    /// Through which subresource.
+    pub subresource: Option<Subresource>,
+}
+
+/// A right that a write needs besides the one to make the request: to do `verb` to one at least of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Right {
+    /// `approve`.
+    pub verb: &'static str,
+    /// The group of what it is about.
+    pub group: &'static str,
+    /// The plural of what it is about; it need not be a kind that is served.
+    pub resource: &'static str,
+    /// One of these suffices.
+    pub names: Vec<String>,
+    /// What somebody without the right is told.
+    pub refusal: String,
+}
+
 /// A kind's behaviour. Every method is pure; `Value`s are canonical objects (see [`Decoded`]) unless stated otherwise.
 pub trait Kind: Send + Sync + 'static {
     /// Names and shape.
@@ -140,15 +186,42 @@ pub trait Kind: Send + Sync + 'static {
     /// decides), keeps what was allocated before, and raises `metadata.generation` when the wanted state changed.
     fn prepare_update(&self, new: &mut Value, old: &Value);
 
-    /// As `prepare_update` for `/status`: everything but `status` and some metadata is taken from `old`.
-    fn prepare_status_update(&self, new: &mut Value, old: &Value);
+    /// As `prepare_update` for a subresource that is a part of the object (`/status`, `/approval`): everything but what
+    /// may be written there and some metadata is taken from `old`.
+    fn prepare_part(&self, part: Subresource, new: &mut Value, old: &Value, now: Timestamp);
 
     /// Everything wrong with an object, or with the change from `old` to it. Checks metadata too (names, labels,
     /// annotations, finalizers, owner references, and that `uid`, `name`, `creationTimestamp` do not change).
     fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError>;
 
-    /// As `validate`, for `/status`.
-    fn validate_status(&self, new: &Value, old: &Value) -> Vec<FieldError>;
+    /// As `validate`, for a part of the object.
+    fn validate_part(&self, part: Subresource, new: &Value, old: &Value) -> Vec<FieldError>;
+
+    /// What the author of a valid write should know, though it is no error.
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Why nobody should use this kind any more; said with every answer about it.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Writes into a new object who made it, where the kind keeps that.
+    fn set_author(&self, _object: &mut Value, _author: &Author<'_>) {}
+
+    /// What else a valid write needs, if anything.
+    ///
+    /// # Errors
+    /// Why it must not happen, whoever asks for it.
+    fn admit(&self, _write: &Write<'_>) -> Result<Option<Right>, String> {
+        Ok(None)
+    }
+
+    /// When the objects of this kind are another kind's under other names: how to get from the one to the other.
+    fn renamed(&self) -> Option<&Renamed> {
+        None
+    }
 
     /// The fields that field selectors of this kind may name besides `metadata.name` and `metadata.namespace`, with the
     /// object's values.
@@ -161,7 +234,7 @@ pub trait Kind: Send + Sync + 'static {
     fn columns(&self) -> &'static [Column];
 
     /// One table row, a cell for each column. Ages are relative to `now`.
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
 
     /// A kind whose objects are questions: they are created, answered and never stored.
     fn is_virtual(&self) -> bool {

@@ -1,5 +1,6 @@
 //! One file a kind, and one for all kinds that are only questions.
 
+pub(crate) mod certificate_signing_request;
 pub(crate) mod cluster_role;
 pub(crate) mod cluster_role_binding;
 pub(crate) mod config_map;
@@ -9,8 +10,11 @@ pub(crate) mod deployment;
 pub(crate) mod endpoint_slice;
 pub(crate) mod endpoints;
 pub(crate) mod event;
+pub(crate) mod ingress;
+pub(crate) mod ingress_class;
 pub(crate) mod lease;
 pub(crate) mod namespace;
+pub(crate) mod network_policy;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod pod_disruption_budget;

@@ -17,12 +17,15 @@ mod pod_spec;
 pub mod protobuf;
 pub mod quantity;
 mod registry;
+pub mod renamed;
 mod rules;
 pub mod scale;
 pub mod schema;
 pub mod selector;
+pub mod signing_request;
 pub mod status;
 mod table;
+mod warnings;
 mod wire;
 mod workload;
 

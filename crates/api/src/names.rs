@@ -7,6 +7,10 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
     '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must \
+    consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. \
+    '*.example.com', regex used for validation is \
+    '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
     alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
@@ -84,6 +88,12 @@ pub(crate) fn label(text: &str) -> Vec<String> {
 pub(crate) fn subdomain(text: &str) -> Vec<String> {
     let shape = (!text.split('.').all(is_label_shaped)).then(|| SUBDOMAIN.to_owned());
     longer_than(253, text).into_iter().chain(shape).collect()
+}
+
+/// `*.` and an RFC 1123 subdomain.
+pub(crate) fn wildcard(text: &str) -> Vec<String> {
+    let fits = text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label_shaped));
+    longer_than(253, text).into_iter().chain((!fits).then(|| WILDCARD.to_owned())).collect()
 }
 
 /// `name` or `prefix/name`: keys of labels, annotations, taints; names of finalizers and resources.
@@ -188,6 +198,16 @@ mod tests {
         }
         for bad in ["", ".", "a.", ".a", "a..b", "Bad_Name!"] {
             assert_eq!(subdomain(bad).len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn wildcards() {
+        for good in ["*.a", "*.b.example.com"] {
+            assert!(wildcard(good).is_empty(), "{good}");
+        }
+        for bad in ["*", "a", "*.*.a", "*a.b", "a.*", "*."] {
+            assert_eq!(wildcard(bad), [WILDCARD], "{bad}");
         }
     }
 

@@ -5,6 +5,7 @@ mod default;
 mod probe;
 mod scheduling;
 mod volume;
+pub(crate) mod warn;
 
 pub(crate) use default::{apply as default, requests as default_requests};
 

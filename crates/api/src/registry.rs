@@ -5,6 +5,7 @@ use crate::kind::Kind;
 use crate::kinds;
 
 static KINDS: &[&dyn Kind] = &[
+    &Adapter::<kinds::certificate_signing_request::CertificateSigningRequests>::new(),
     &Adapter::<kinds::cluster_role::ClusterRoles>::new(),
     &Adapter::<kinds::cluster_role_binding::ClusterRoleBindings>::new(),
     &Adapter::<kinds::config_map::ConfigMaps>::new(),
@@ -14,8 +15,12 @@ static KINDS: &[&dyn Kind] = &[
     &Adapter::<kinds::endpoint_slice::EndpointSlices>::new(),
     &Adapter::<kinds::endpoints::EndpointsKind>::new(),
     &Adapter::<kinds::event::Events>::new(),
+    &kinds::event::EVENTS,
+    &Adapter::<kinds::ingress::Ingresses>::new(),
+    &Adapter::<kinds::ingress_class::IngressClasses>::new(),
     &Adapter::<kinds::lease::Leases>::new(),
     &Adapter::<kinds::namespace::Namespaces>::new(),
+    &Adapter::<kinds::network_policy::NetworkPolicies>::new(),
     &Adapter::<kinds::node::Nodes>::new(),
     &Adapter::<kinds::pod::Pods>::new(),
     &Adapter::<kinds::pod_disruption_budget::PodDisruptionBudgets>::new(),

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::field::{FieldError, Path};
-use crate::names;
+use crate::names::{self, NameRule};
 
 /// The transports that ports can have.
 pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
@@ -145,10 +146,31 @@ pub(crate) fn endpoint_ip(path: &Path<'_>, text: &str, errors: &mut Vec<FieldErr
     Some(ip)
 }
 
-/// An address range.
-pub(crate) fn cidr(path: &Path<'_>, text: &str, errors: &mut Vec<FieldError>) {
-    if text.parse::<ipnet::IpNet>().is_err() {
+/// An address range, or an error when it is none.
+pub(crate) fn cidr(path: &Path<'_>, text: &str, errors: &mut Vec<FieldError>) -> Option<IpNet> {
+    let range = text.parse().ok();
+    if range.is_none() {
         let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
         errors.push(FieldError::invalid(path, text, detail));
+    }
+    range
+}
+
+/// A name without an address in it: of a host that is found by it.
+pub(crate) fn host(path: &Path<'_>, name: &str, errors: &mut Vec<FieldError>) {
+    subdomain(path, name, errors);
+    if name.parse::<IpAddr>().is_ok() {
+        errors.push(FieldError::invalid(path, name, "must be a DNS name, not an IP address"));
+    }
+}
+
+/// What can stand between two slashes of a path.
+pub(crate) fn path_segment(path: &Path<'_>, text: &str, errors: &mut Vec<FieldError>) {
+    match text {
+        "" => errors.push(FieldError::required(path, "")),
+        text => {
+            let messages = NameRule::PathSegment.check(text);
+            errors.extend(messages.into_iter().map(|m| FieldError::invalid(path, text, m)));
+        }
     }
 }

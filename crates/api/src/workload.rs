@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::field::{FieldError, Path};
 use crate::kind::Column;
 use crate::selector::{self, LabelSelector};
-use crate::{metadata, pod_spec, rules, table};
+use crate::{metadata, pod_spec, rules, table, warnings};
 
 /// The columns for `-o wide`.
 pub(crate) const WIDE: [Column; 3] = [
@@ -88,6 +88,18 @@ pub(crate) fn counts(counts: &[(&str, Option<i32>)], errors: &mut Vec<FieldError
     for (field, number) in counts {
         rules::not_negative(&spec.child(field), number.map(i64::from), errors);
     }
+}
+
+/// What the author of a template is warned of: all when it is new, its parts when it changed.
+pub(crate) fn warnings(
+    (meta, template): (&meta::ObjectMeta, Option<&PodTemplateSpec>),
+    old: Option<&meta::ObjectMeta>,
+) -> Vec<String> {
+    if old.is_some_and(|old| old.generation == meta.generation) {
+        return Vec::new();
+    }
+    let name = warnings::host_name(meta, "Pod names and hostnames").filter(|_| old.is_none());
+    name.into_iter().chain(template.map(pod_spec::warn::template).unwrap_or_default()).collect()
 }
 
 /// The cells of [`WIDE`].

@@ -108,7 +108,7 @@ impl ApiServer {
                     other => return answer(call, StatusCode::CREATED, &other?),
                 }
             };
-            let old = record::decode(&stored);
+            let old = record::parse(resource, &stored.value);
             let Applied { object, managers } = request.apply(call, &old)?;
             let managing = Managing::Applied(managers);
             match self.replace_as(call, &stored, &old, object, (&managing, request.options.dry_run)).await {

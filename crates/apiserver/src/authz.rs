@@ -2,6 +2,7 @@
 //! needs, and beyond that everybody what RBAC gives them. Decided from an index in memory; the store is not read. Some
 //! rules need the object itself: those come as a [`Guard`] that the write path holds against it.
 
+mod admission;
 pub(crate) mod aggregate;
 pub(crate) mod defaults;
 pub(crate) mod escalation;

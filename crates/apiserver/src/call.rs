@@ -41,9 +41,14 @@ impl Call {
         &self.target.resource
     }
 
-    /// Tells the client something that is not an error.
+    /// Tells the client something that is not an error. What has been said once is not said again: a write that lost a
+    /// race begins anew.
     pub(crate) fn warn(&self, text: impl Into<String>) {
-        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text.into());
+        let mut warnings = self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let text = text.into();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
     }
 
     pub(crate) fn take_warnings(&self) -> Vec<String> {

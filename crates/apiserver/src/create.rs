@@ -20,6 +20,22 @@ use crate::{allocate, metadata};
 /// How many generated names are tried.
 const NAMES: usize = 8;
 
+/// How a new object comes to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Creation<'a> {
+    managing: &'a Managing,
+    dry_run: bool,
+    /// Who asked for it; nobody, when it is the server's own.
+    call: Option<&'a Call>,
+}
+
+impl<'a> Creation<'a> {
+    /// Of the server's own accord.
+    pub(crate) fn by_server(managing: &'a Managing) -> Self {
+        Self { managing, dry_run: false, call: None }
+    }
+}
+
 impl ApiServer {
     /// POST on a collection.
     pub(crate) async fn create(&self, call: &Call, bytes: &Bytes) -> Result<Response<Body>, Failure> {
@@ -49,7 +65,8 @@ impl ApiServer {
             if generated {
                 metadata::of(&mut object).insert("name".to_owned(), metadata::generate_name(&base).into());
             }
-            match self.create_named(call.resource(), object.clone(), (managing, dry_run)).await {
+            let creation = Creation { managing, dry_run, call: Some(call) };
+            match self.create_named(call.resource(), object.clone(), creation).await {
                 Ok(written) => return Ok(written),
                 Err(failure) if generated && round < NAMES && failure.code() == StatusCode::CONFLICT => {}
                 Err(failure) => return Err(failure),
@@ -63,7 +80,7 @@ impl ApiServer {
         &self,
         resource: &Resource,
         mut object: Value,
-        (managing, dry_run): (&Managing, bool),
+        Creation { managing, dry_run, call }: Creation<'_>,
     ) -> Result<Written, Failure> {
         let sent = metadata::of(&mut object).remove("managedFields");
         metadata::begin(&mut object);
@@ -71,12 +88,19 @@ impl ApiServer {
         // What the server adds from here on is nobody's.
         managing.settle(managed::scope(resource, None), &Value::Null, &mut object, sent.as_ref());
         resource.kind.prepare_create(&mut object);
+        if let Some(call) = call {
+            resource.kind.set_author(&mut object, &call.user.author());
+        }
         let name = metadata::text(&object, "name").to_owned();
         let namespace = metadata::text(&object, "namespace").to_owned();
         let mut txn = self.namespace_for(resource, &namespace, &name).await?;
         let errors = resource.kind.validate(&object, None);
         if !errors.is_empty() {
             return Err(Failure::invalid(resource.info.group, resource.info.kind, &name, &errors));
+        }
+        if let Some(call) = call {
+            resource.kind.warnings(&object, None).into_iter().for_each(|text| call.warn(text));
+            self.check_admission(call, &object, None).await?;
         }
         let key = resource.key(&namespace, &name);
         for _ in 0..ATTEMPTS {

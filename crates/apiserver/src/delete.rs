@@ -268,7 +268,7 @@ impl ApiServer {
         options: &DeleteOptions,
     ) -> Result<Deleted, Miss> {
         let resource = call.resource();
-        let old = record::decode(stored);
+        let old = record::parse(resource, &stored.value);
         options.check_preconditions(resource, &old)?;
         call.check(&old)?;
         match plan(resource, &old, options) {

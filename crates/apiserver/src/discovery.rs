@@ -134,7 +134,9 @@ fn subresource_shape(
 ) -> ((&'static str, &'static str, &'static str), &'static [&'static str]) {
     let info = resource.info;
     match sub {
-        Subresource::Status => ((info.group, info.version, info.kind), &["get", "patch", "update"]),
+        Subresource::Status | Subresource::Approval => {
+            ((info.group, info.version, info.kind), &["get", "patch", "update"])
+        }
         Subresource::Scale => (("autoscaling", "v1", "Scale"), &["get", "patch", "update"]),
         Subresource::Binding => ((info.group, info.version, "Binding"), &["create"]),
         Subresource::Token => (("authentication.k8s.io", "v1", "TokenRequest"), &["create"]),
@@ -195,7 +197,7 @@ fn subresource_entry(resource: &Resource, sub: Subresource) -> Value {
 /// Upstream's hash of how a kind is stored: clients only compare it.
 fn storage_hash(resource: &Resource) -> String {
     use base64::Engine as _;
-    let info = resource.info;
+    let info = resource.kind.renamed().map_or(resource.info, |renamed| renamed.stored().info());
     let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
 }

@@ -70,11 +70,10 @@ impl Filter {
             return false;
         }
         let side = SideData::of(record);
-        let names = resource.kind.selectable_field_names();
         let field = |wanted: &str| match wanted {
             NAME => Some(name),
             NAMESPACE => Some(namespace),
-            _ => names.iter().position(|n| *n == wanted).and_then(|at| side.field(at)),
+            _ => resource.field_at(wanted).and_then(|at| side.field(at)),
         };
         self.labels.matches_with(|key| side.label(key)) && self.fields.matches(field)
     }

@@ -7,6 +7,7 @@ use futures::future::{try_join, try_join_all};
 use http::StatusCode;
 use serde_json::json;
 
+use crate::create::Creation;
 use crate::errors::Failure;
 use crate::managed::Managing;
 use crate::server::ApiServer;
@@ -37,7 +38,8 @@ impl ApiServer {
         }
         let object = json!({ "apiVersion": resource.api_version, "kind": resource.info.kind, "metadata": { "name": name } });
         let decoded = resource.kind.decode(object).map_err(Failure::internal)?;
-        match self.create_named(resource, decoded.object, (&Managing::by_server(resource), false)).await {
+        let managing = Managing::by_server(resource);
+        match self.create_named(resource, decoded.object, Creation::by_server(&managing)).await {
             Err(failure) if failure.code() != StatusCode::CONFLICT => Err(failure),
             _ => Ok(()),
         }

@@ -149,7 +149,7 @@ fn add_paths(paths: &mut Map<String, Value>, root: &str, resource: &Resource) {
     for sub in resource.info.subresources {
         let path = format!("{item}/{}", subresource_name(*sub));
         let operations = match sub {
-            Subresource::Status => json!({
+            Subresource::Status | Subresource::Approval => json!({
                 "get": operation(resource, "get", &[]),
                 "put": writing(resource, "put"),
                 "patch": patch_operation(resource),

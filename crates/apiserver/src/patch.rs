@@ -88,7 +88,7 @@ impl ApiServer {
         let resource = call.resource();
         for round in 0..ATTEMPTS {
             let stored = self.existing(resource, call.target.namespace(), call.target.name()).await?;
-            let old = record::decode(&stored);
+            let old = record::parse(resource, &stored.value);
             let new = match call.target.subresource {
                 Some(Subresource::Scale) => {
                     let scaled = patch.apply(None, &scale::of(&old))?;

@@ -2,6 +2,10 @@
 //! head, `{"apiVersion":…,"kind":…,"metadata":{"resourceVersion":"`, so that the revision's place is known without
 //! looking, and the metadata can be cut out by matching braces. Labels and selectable fields stand beside the bytes,
 //! so that selection parses nothing.
+//!
+//! A kind whose objects are stored as another's is translated here, on the way in and out, and nowhere else.
+
+use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value};
@@ -14,8 +18,31 @@ pub(crate) fn encode(resource: &Resource, object: &Value) -> svcd_store::Value {
     svcd_store::Value::with_revision_at(without_revision(resource, object), resource.head.len())
 }
 
+/// An object as it is stored.
+fn stored<'a>(resource: &Resource, object: &'a Value) -> Cow<'a, Value> {
+    resource.kind.renamed().map_or(Cow::Borrowed(object), |renamed| Cow::Owned(renamed.to_stored(object)))
+}
+
+/// Stored bytes as they are served.
+pub(crate) fn served<'a>(resource: &Resource, value: &'a [u8]) -> Cow<'a, [u8]> {
+    if resource.kind.renamed().is_none() {
+        return Cow::Borrowed(value);
+    }
+    Cow::Owned(parse(resource, value).to_string().into_bytes())
+}
+
+/// The object in stored bytes, as it is served.
+pub(crate) fn parse(resource: &Resource, value: &[u8]) -> Value {
+    let object = serde_json::from_slice(value).expect("the store holds the JSON that was put into it");
+    match resource.kind.renamed() {
+        None => object,
+        Some(renamed) => renamed.from_stored(object),
+    }
+}
+
 /// The bytes of an object in the store's layout, with nothing where the revision goes.
 pub(crate) fn without_revision(resource: &Resource, object: &Value) -> Vec<u8> {
+    let object = &*stored(resource, object);
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(resource.head.as_bytes());
     let empty = Map::new();
@@ -41,7 +68,7 @@ fn member(out: &mut Vec<u8>, key: &str, value: &Value) {
     serde_json::to_writer(out, value).expect("a value can be written to memory");
 }
 
-/// The object in a record.
+/// The object in a record, as it is stored.
 pub(crate) fn decode(record: &Record) -> Value {
     serde_json::from_slice(&record.value).expect("the store holds the JSON that was put into it")
 }
@@ -92,8 +119,9 @@ pub(crate) fn side_data(resource: &Resource, object: &Value) -> Bytes {
         put_text(&mut out, key);
         put_text(&mut out, value);
     }
-    let fields = resource.kind.selectable_fields(object);
-    let names = resource.kind.selectable_field_names();
+    let kind = resource.kind.renamed().map_or(resource.kind, |renamed| renamed.stored());
+    let fields = kind.selectable_fields(&stored(resource, object));
+    let names = kind.selectable_field_names();
     put_count(&mut out, names.len());
     for name in names {
         let value = fields.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v.as_str());

@@ -46,7 +46,7 @@ impl<'a> View<'a> {
     /// Appends one object of a list, or a row in a table.
     pub(crate) fn write_item(&self, out: &mut Vec<u8>, value: &[u8]) {
         match self.form {
-            Form::Whole => out.extend_from_slice(value),
+            Form::Whole => out.extend_from_slice(&record::served(self.resource, value)),
             Form::Metadata(version) => self.write_metadata(out, value, version),
             Form::Table(version) => self.write_row(out, value, version),
         }
@@ -70,7 +70,7 @@ impl<'a> View<'a> {
     }
 
     fn write_row(&self, out: &mut Vec<u8>, value: &[u8], version: MetaVersion) {
-        let object: Value = serde_json::from_slice(value).unwrap_or_default();
+        let object = record::parse(self.resource, value);
         let cells = self.resource.kind.cells(&object, jiff::Timestamp::now());
         out.extend_from_slice(br#"{"cells":"#);
         serde_json::to_writer(&mut *out, &cells).expect("cells can be written to memory");
@@ -82,7 +82,7 @@ impl<'a> View<'a> {
             }
             IncludeObject::Object => {
                 out.extend_from_slice(br#","object":"#);
-                out.extend_from_slice(value);
+                out.extend_from_slice(&record::served(self.resource, value));
             }
         }
         out.push(b'}');
@@ -115,7 +115,7 @@ impl<'a> View<'a> {
 
     /// An answer with one object.
     pub(crate) fn single(&self, status: StatusCode, value: &Bytes) -> Response<Body> {
-        let body = if self.form == Form::Whole {
+        let body = if self.form == Form::Whole && self.resource.kind.renamed().is_none() {
             value.clone()
         } else {
             let mut out = Vec::with_capacity(value.len());

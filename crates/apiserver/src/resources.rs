@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use svcd_api::kind::{Kind, KindInfo, Subresource};
 
-/// One served kind.
+/// One served kind. What is about its objects in the store is that of the kind as which they are stored, which may be
+/// another (see [`svcd_api::renamed`]).
 pub(crate) struct Resource {
     pub(crate) kind: &'static dyn Kind,
     pub(crate) info: &'static KindInfo,
@@ -21,16 +22,17 @@ pub(crate) struct Resource {
 impl Resource {
     fn new(kind: &'static dyn Kind) -> Self {
         let info = kind.info();
-        let group = if info.group.is_empty() { "core" } else { info.group };
-        let api_version = info.api_version();
-        let start = format!(r#"{{"apiVersion":"{api_version}","kind":"{}","metadata":"#, info.kind);
+        let stored = kind.renamed().map_or(info, |renamed| renamed.stored().info());
+        let group = if stored.group.is_empty() { "core" } else { stored.group };
+        let start =
+            format!(r#"{{"apiVersion":"{}","kind":"{}","metadata":"#, stored.api_version(), stored.kind);
         Self {
             kind,
             info,
-            prefix: format!("/objects/{group}/{}/", info.plural),
+            prefix: format!("/objects/{group}/{}/", stored.plural),
             metadata_at: start.len(),
             head: start + r#"{"resourceVersion":""#,
-            api_version,
+            api_version: info.api_version(),
         }
     }
 
@@ -54,6 +56,16 @@ impl Resource {
 
     pub(crate) fn serves(&self, subresource: Subresource) -> bool {
         self.info.subresources.contains(&subresource)
+    }
+
+    /// The place of a selectable field beside the stored objects.
+    pub(crate) fn field_at(&self, name: &str) -> Option<usize> {
+        let place =
+            |kind: &dyn Kind, name: &str| kind.selectable_field_names().iter().position(|n| *n == name);
+        match self.kind.renamed() {
+            None => place(self.kind, name),
+            Some(renamed) => place(renamed.stored(), &renamed.stored_path(name)),
+        }
     }
 
     /// Is this the kind whose objects are the namespaces? (Recognised by what it can do, not by its name.)

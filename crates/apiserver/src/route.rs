@@ -254,5 +254,6 @@ pub(crate) fn subresource_name(subresource: Subresource) -> &'static str {
         Subresource::Eviction => "eviction",
         Subresource::Finalize => "finalize",
         Subresource::Token => "token",
+        Subresource::Approval => "approval",
     }
 }

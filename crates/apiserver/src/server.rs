@@ -202,10 +202,14 @@ impl ApiServer {
         };
         let permit = self.admit(class, peer.in_process)?;
         let call = Call::new(user, (verb, target), query, parts.headers.clone(), (form, guard));
-        if verb == Verb::Watch {
-            return self.watch(&call, permit, peer.closing.clone()).await;
+        if let Some(text) = call.resource().kind.deprecation() {
+            call.warn(text);
         }
-        let mut response = self.act(&call, parts, body).await.unwrap_or_else(Failure::into_response);
+        let answer = match verb {
+            Verb::Watch => self.watch(&call, permit, peer.closing.clone()).await,
+            _ => self.act(&call, parts, body).await,
+        };
+        let mut response = answer.unwrap_or_else(Failure::into_response);
         for text in call.take_warnings() {
             let text: String = text.chars().filter(|c| !c.is_control()).collect();
             let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");

@@ -66,7 +66,7 @@ impl ApiServer {
         let resource = call.resource();
         for _ in 0..ATTEMPTS {
             let stored = self.existing(resource, call.target.namespace(), call.target.name()).await?;
-            let old = record::decode(&stored);
+            let old = record::parse(resource, &stored.value);
             let new = change(&old)?;
             match self.replace(call, &stored, &old, new, dry_run).await {
                 Ok(written) => return Ok(written),

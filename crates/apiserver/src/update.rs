@@ -35,7 +35,7 @@ impl ApiServer {
             let Some(stored) = self.store.get(&key).await? else {
                 return self.put_missing(call, object, options.dry_run).await;
             };
-            let old = record::decode(&stored);
+            let old = record::parse(resource, &stored.value);
             require_version(resource, &object)?;
             match self.replace(call, &stored, &old, object.clone(), options.dry_run).await {
                 Ok(written) => return answer(call, StatusCode::OK, &written),
@@ -92,6 +92,10 @@ impl ApiServer {
         let new = prepare(resource, (call.target.subresource, managing), new, old)?;
         call.check(&new)?;
         self.check_grants(call, &new, Some(old)).await?;
+        if call.target.subresource.is_none() {
+            resource.kind.warnings(&new, Some(old)).into_iter().for_each(|text| call.warn(text));
+        }
+        self.check_admission(call, &new, Some(old)).await?;
         if new == *old && !metadata::is_finished(resource, &new) {
             return Ok(Written::Stored(Arc::clone(stored)));
         }
@@ -121,10 +125,10 @@ fn prepare(
     let sent = metadata::of(&mut new).remove("managedFields");
     metadata::carry_over(&mut new, old);
     let errors = match subresource {
-        Some(Subresource::Status) => {
+        Some(part @ (Subresource::Status | Subresource::Approval)) => {
             kind.set_defaults(&mut new);
-            kind.prepare_status_update(&mut new, old);
-            kind.validate_status(&new, old)
+            kind.prepare_part(part, &mut new, old, jiff::Timestamp::now());
+            kind.validate_part(part, &new, old)
         }
         Some(Subresource::Finalize) => {
             new = with_spec_finalizers(old, &new);

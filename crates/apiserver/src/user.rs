@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use svcd_api::kind::Author;
+
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
 /// The group of the agents; its members are named `system:node:NAME`.
@@ -51,6 +53,11 @@ impl User {
     /// A user who may do everything, for the server's own parts.
     pub fn master(name: impl Into<String>) -> Self {
         Self::new(name, [MASTERS])
+    }
+
+    /// The user as the author of a write.
+    pub(crate) fn author(&self) -> Author<'_> {
+        Author { name: &self.name, uid: &self.uid, groups: &self.groups, extra: &self.extra }
     }
 
     /// Is the user in this group?

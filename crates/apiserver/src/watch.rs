@@ -231,7 +231,8 @@ impl Session {
     /// Queues an event. What is large is queued in pieces, so that thousands of watchers that do not read hold one copy
     /// of it between them.
     fn push(&mut self, event: &Event, change: Change) {
-        if self.form != Form::Whole {
+        // What is served as it is stored is shared.
+        if self.form != Form::Whole || self.resource.kind.renamed().is_some() {
             let Some(value) = self.value(event, change) else { return };
             let mut out = Vec::new();
             self.write_frame(&mut out, change, &value);

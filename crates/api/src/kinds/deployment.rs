@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStrategy};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, rules, table, workload};
@@ -49,6 +49,9 @@ impl Behavior for Deployments {
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
         &[("status.conditions", &["type"])];
     const POD_SPEC: Option<&'static str> = Some("spec.template.spec");
+    const WARNINGS: Option<Warnings<Deployment>> = Some(|new, old| {
+        workload::warnings((&new.metadata, Some(&new.spec.template)), old.map(|old| &old.metadata))
+    });
 
     fn default(deployment: &mut Deployment) {
         let spec = &mut deployment.spec;

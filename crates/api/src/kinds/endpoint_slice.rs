@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
-use crate::{names, rules, table};
+use crate::{names, rules, table, warnings};
 
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
@@ -51,6 +51,8 @@ impl Behavior for EndpointSlices {
         table::AGE,
     ];
 
+    const WARNINGS: Option<Warnings<EndpointSlice>> = Some(warnings);
+
     fn default(slice: &mut EndpointSlice) {
         for port in slice.ports.iter_mut().flatten() {
             port.name.get_or_insert_default();
@@ -85,6 +87,19 @@ impl Behavior for EndpointSlices {
             table::age(&slice.metadata, now),
         ]
     }
+}
+
+fn warnings(new: &EndpointSlice, old: Option<&EndpointSlice>) -> Vec<String> {
+    let outdated = (old.is_none() && new.address_type == "FQDN")
+        .then(|| "spec.addressType: FQDN endpoints are deprecated".to_owned());
+    let root = Path::new("endpoints");
+    let endpoints = new.endpoints.iter().flatten().enumerate();
+    let addresses =
+        endpoints.flat_map(|(at, e)| e.addresses.iter().enumerate().map(move |(i, a)| (at, i, a)));
+    let wrong = addresses.filter_map(|(endpoint, index, address)| {
+        warnings::ip(&root.index(endpoint).child("addresses").index(index), address)
+    });
+    outdated.into_iter().chain(wrong).collect()
 }
 
 fn validate_endpoints(kind: &str, endpoints: &[Endpoint], errors: &mut Vec<FieldError>) {

@@ -4,11 +4,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
-use crate::{rules, table};
+use crate::{rules, table, warnings};
 
+/// Whoever keeps an object says so here.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const MANAGER: &str = "endpoint-controller";
 /// Addresses shown before "more".
 const SHOWN: usize = 3;
 
@@ -35,6 +38,10 @@ impl Behavior for EndpointsKind {
         table::text("Endpoints", "The set of all endpoints is the union of all subsets."),
         table::AGE,
     ];
+
+    const DEPRECATION: Option<&'static str> =
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
+    const WARNINGS: Option<Warnings<Endpoints>> = Some(warnings);
 
     fn default(endpoints: &mut Endpoints) {
         let ports = endpoints.subsets.iter_mut().flatten().flat_map(|s| s.ports.iter_mut().flatten());
@@ -93,6 +100,27 @@ fn validate_port(path: &Path<'_>, port: &EndpointPort, needs_name: bool, errors:
     }
     rules::port(&path.child("port"), port.port, errors);
     rules::protocol(&path.child("protocol"), port.protocol.as_deref(), errors);
+}
+
+/// Addresses, unless our own controller wrote them.
+fn warnings(new: &Endpoints, _: Option<&Endpoints>) -> Vec<String> {
+    let manager = new.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+    if manager.is_some_and(|manager| manager == MANAGER) {
+        return Vec::new();
+    }
+    let (mut said, root) = (Vec::new(), Path::new("subsets"));
+    for (index, subset) in new.subsets.iter().flatten().enumerate() {
+        let path = root.index(index);
+        for (field, list) in
+            [("addresses", &subset.addresses), ("notReadyAddresses", &subset.not_ready_addresses)]
+        {
+            let list = list.iter().flatten().enumerate();
+            said.extend(list.filter_map(|(at, address)| {
+                warnings::ip(&path.child(field).index(at).child("ip"), &address.ip)
+            }));
+        }
+    }
+    said
 }
 
 /// `a:p,b:p,c:p + 2 more...`

@@ -1,4 +1,10 @@
-//! Events of the core group: what happened to an object, and how often.
+//! Events: what happened to an object, and how often. Stored as the core group has them; `events.k8s.io` serves the same
+//! objects under newer names and with stricter rules.
+
+mod renamed;
+mod rules;
+
+pub(crate) use renamed::EVENTS;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
@@ -66,14 +72,7 @@ impl Behavior for Events {
     ];
 
     fn validate(event: &Event, errors: &mut Vec<FieldError>) {
-        let own = event.metadata.namespace.as_deref().unwrap_or_default();
-        let about = event.involved_object.namespace.as_deref().unwrap_or_default();
-        // Events about objects without a namespace live in the default one.
-        let fits = own == about || (about.is_empty() && ["default", "kube-system"].contains(&own));
-        if !fits {
-            let detail = "does not match event.namespace";
-            errors.push(FieldError::invalid("involvedObject.namespace", about, detail));
-        }
+        rules::legacy(event, "reportingComponent", errors);
     }
 
     fn selectable(event: &Event) -> Vec<String> {

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
-use crate::{names, rules, table};
+use crate::{names, rules, table, warnings};
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
@@ -57,6 +57,14 @@ impl Behavior for Nodes {
     const SELECTABLE: &'static [&'static str] = &["spec.unschedulable"];
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
         &[("spec.podCIDRs", &[]), ("status.conditions", &["type"]), ("status.addresses", &["type"])];
+
+    const WARNINGS: Option<Warnings<Node>> = Some(|node, _| {
+        let path = Path::new("spec");
+        let ranges = node.spec.iter().flat_map(|s| s.pod_cidrs.iter().flatten()).enumerate();
+        ranges
+            .flat_map(|(index, range)| warnings::cidr(&path.child("podCIDRs").index(index), range))
+            .collect()
+    });
 
     /// The two spellings of the pod range follow each other; the older one wins.
     fn default(node: &mut Node) {

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 use serde_json::Value;
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
-use crate::pod_spec;
+use crate::{pod_spec, warnings};
 
 /// How long a pod stays on a node that is not ready or not reachable.
 const EVICTION_SECONDS: i64 = 300;
@@ -53,6 +53,7 @@ impl Behavior for Pods {
         ("status.resourceClaimStatuses", &["name"]),
     ];
     const POD_SPEC: Option<&'static str> = Some("spec");
+    const WARNINGS: Option<Warnings<Pod>> = Some(warnings);
 
     fn default(pod: &mut Pod) {
         let spec = pod.spec.get_or_insert_default();
@@ -120,6 +121,13 @@ impl Behavior for Pods {
         }
         spec.termination_grace_period_seconds.filter(|seconds| *seconds != 0)
     }
+}
+
+/// Pods are changed by machines rather than by people: only their makers are warned.
+fn warnings(new: &Pod, old: Option<&Pod>) -> Vec<String> {
+    let Some(spec) = new.spec.as_ref().filter(|_| old.is_none()) else { return Vec::new() };
+    let name = warnings::host_name(&new.metadata, "the Pod's hostname");
+    name.into_iter().chain(pod_spec::warn::pod(&Path::Root, &new.metadata, spec)).collect()
 }
 
 fn tolerate_short_outages(spec: &mut PodSpec) {

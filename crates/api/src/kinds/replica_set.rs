@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::FieldError;
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, rules, table, workload};
@@ -52,6 +52,9 @@ impl Behavior for ReplicaSets {
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
         &[("status.conditions", &["type"])];
     const POD_SPEC: Option<&'static str> = Some("spec.template.spec");
+    const WARNINGS: Option<Warnings<ReplicaSet>> = Some(|new, old| {
+        workload::warnings((&new.metadata, new.spec.template.as_ref()), old.map(|old| &old.metadata))
+    });
 
     fn default(set: &mut ReplicaSet) {
         let spec = &mut set.spec;

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{metadata, pod_spec, table, workload};
@@ -50,6 +50,12 @@ impl Behavior for ReplicationControllers {
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
         &[("status.conditions", &["type"])];
     const POD_SPEC: Option<&'static str> = Some("spec.template.spec");
+    const WARNINGS: Option<Warnings<ReplicationController>> = Some(|new, old| {
+        workload::warnings(
+            (&new.metadata, new.spec.as_ref().and_then(|s| s.template.as_ref())),
+            old.map(|old| &old.metadata),
+        )
+    });
 
     fn default(controller: &mut ReplicationController) {
         let spec = controller.spec.get_or_insert_default();

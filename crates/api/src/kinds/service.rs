@@ -9,12 +9,13 @@ mod default;
 mod table;
 mod update;
 mod validate;
+mod warnings;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use serde_json::Value;
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::FieldError;
 use crate::kind::{Claim, Column, Grant, KindInfo, Subresource};
 use crate::names::NameRule;
@@ -43,6 +44,8 @@ impl Behavior for Services {
     const SELECTABLE: &'static [&'static str] = &["spec.clusterIP", "spec.type"];
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
         &[("spec.ports", &["port", "protocol"]), ("status.conditions", &["type"])];
+
+    const WARNINGS: Option<Warnings<Service>> = Some(|service, _| warnings::of(service));
 
     fn default(service: &mut Service) {
         default::apply(service);

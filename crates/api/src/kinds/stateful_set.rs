@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, rules, table, workload};
@@ -45,6 +45,9 @@ impl Behavior for StatefulSets {
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
         &[("status.conditions", &["type"])];
     const POD_SPEC: Option<&'static str> = Some("spec.template.spec");
+    const WARNINGS: Option<Warnings<StatefulSet>> = Some(|new, old| {
+        workload::warnings((&new.metadata, Some(&new.spec.template)), old.map(|old| &old.metadata))
+    });
 
     fn default(set: &mut StatefulSet) {
         let spec = &mut set.spec;

@@ -147,6 +147,58 @@ fn events() {
     );
     assert_eq!(
         errors(create("Event", newer)),
-        ["involvedObject.namespace: Invalid value: \"\": does not match event.namespace"]
+        [
+            "involvedObject.namespace: Invalid value: \"\": does not match event.namespace",
+            "action: Required value",
+            "reason: Required value",
+        ]
     );
+}
+
+/// What the newer group asks besides, in the words of the stored form, as upstream has it.
+#[test]
+fn events_in_the_newer_group() {
+    let kind = svcd_api::registry().by_kind("events.k8s.io/v1", "Event").unwrap();
+    let meta = json!({ "name": "e", "namespace": "t1" });
+    let good = json!({ "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": meta,
+        "eventTime": "2026-01-01T00:00:12.000000Z", "action": "Starting", "reason": "Started", "type": "Normal",
+        "reportingController": "svcd.io/x", "reportingInstance": "x-0", "note": "n",
+        "regarding": { "kind": "Pod", "name": "p", "namespace": "t1" } });
+    let check = |object: &serde_json::Value, old: Option<&serde_json::Value>| -> Vec<String> {
+        kind.validate(object, old).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(check(&good, None), Vec::<String>::new());
+
+    let mut bad = good.clone();
+    for field in ["eventTime", "reportingController", "action"] {
+        bad.as_object_mut().unwrap().remove(field);
+    }
+    bad["type"] = json!("Odd");
+    bad["deprecatedCount"] = json!(2);
+    bad["deprecatedSource"] = json!({ "component": "c" });
+    bad["series"] = json!({ "count": 1 });
+    assert_eq!(
+        check(&bad, None),
+        [
+            "series.count: Invalid value: \"\": should be at least 2",
+            "series.lastObservedTime: Required value",
+            "eventTime: Required value",
+            "type: Invalid value: \"\": has invalid value: Odd",
+            "count: Invalid value: \"\": needs to be unset",
+            "source: Invalid value: \"\": needs to be unset",
+        ]
+    );
+
+    let mut next = good.clone();
+    next["series"] = json!({ "count": 2, "lastObservedTime": "2026-01-01T00:01:00.000000Z" });
+    assert_eq!(check(&next, Some(&good)), Vec::<String>::new());
+    next["note"] = json!("other");
+    next["reportingController"] = json!("bad name!");
+    let wrong = check(&next, Some(&good));
+    assert!(
+        wrong[0].starts_with("reportingController: Invalid value: \"bad name!\": name part"),
+        "{wrong:?}"
+    );
+    assert_eq!(wrong[1], "message: Invalid value: \"other\": field is immutable");
+    assert_eq!(wrong[2], "reportingController: Invalid value: \"bad name!\": field is immutable");
 }

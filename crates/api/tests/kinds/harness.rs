@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use svcd_api::kind::{Claim, Grant, Kind};
+use svcd_api::kind::{Claim, Grant, Kind, Subresource};
 use svcd_api::{patch, registry};
 
 /// What is wrong, each as `field: text`.
@@ -13,6 +13,11 @@ pub(crate) type Wrong = Vec<String>;
 
 pub(crate) fn kind(name: &str) -> &'static dyn Kind {
     registry().all().find(|kind| kind.info().kind == name).unwrap_or_else(|| panic!("no kind {name}"))
+}
+
+/// What the maker of an object is warned of.
+pub(crate) fn warnings(object: &Value) -> Vec<String> {
+    kind(object["kind"].as_str().unwrap()).warnings(object, None)
 }
 
 /// Reads JSON.
@@ -64,13 +69,18 @@ pub(crate) fn merged(old: &Value, change: Value) -> Result<Value, Wrong> {
 
 /// Writes `/status`.
 pub(crate) fn status(old: &Value, status: Value) -> Result<Value, Wrong> {
+    part(Subresource::Status, old, status)
+}
+
+/// Writes the status through a subresource.
+pub(crate) fn part(part: Subresource, old: &Value, status: Value) -> Result<Value, Wrong> {
     let kind = kind(old["kind"].as_str().unwrap());
     let mut new = old.clone();
     new["status"] = status;
     let mut object = kind.decode(new).map_err(|e| vec![e])?.object;
     kind.set_defaults(&mut object);
-    kind.prepare_status_update(&mut object, old);
-    refuse(kind.validate_status(&object, old))?;
+    kind.prepare_part(part, &mut object, old, "2026-01-01T00:00:42.9Z".parse().unwrap());
+    refuse(kind.validate_part(part, &object, old))?;
     Ok(object)
 }
 

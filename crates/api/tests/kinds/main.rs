@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod certificates;
 mod config;
 mod decoding;
 mod ensembles;
 mod harness;
 mod metadata;
 mod network;
+mod networking;
 mod nodes;
 mod pods;
 mod services;
 mod tables;
+mod warnings;
 mod workloads;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use svcd_api::kind::Claim;
+use svcd_api::kind::{Claim, Subresource};
 
 use crate::harness::{create, create_named, errors, kind, merged, parse, patched, row, status};
 
@@ -496,7 +496,7 @@ fn writes_of_spec_and_status_keep_apart() {
     changed["spec"]["selector"]["app"] = json!("other");
     changed["status"]["conditions"] = conditions;
     let service = kind("Service");
-    service.prepare_status_update(&mut changed, &web);
+    service.prepare_part(Subresource::Status, &mut changed, &web, jiff::Timestamp::UNIX_EPOCH);
     assert_eq!(changed["spec"], web["spec"]);
     assert_eq!(changed["status"]["conditions"][0]["type"], "X");
 }

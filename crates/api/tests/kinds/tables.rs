@@ -7,6 +7,7 @@ use crate::harness::kind;
 #[test]
 fn headings() {
     for (name, always, wide) in [
+        ("CertificateSigningRequest", "Name Age SignerName Requestor RequestedDuration Condition", ""),
         ("ClusterRole", "Name Created At", ""),
         ("ClusterRoleBinding", "Name Role Age", "Users Groups ServiceAccounts"),
         ("ConfigMap", "Name Data Age", ""),
@@ -20,8 +21,11 @@ fn headings() {
         ("EndpointSlice", "Name AddressType Ports Endpoints Age", ""),
         ("Endpoints", "Name Endpoints Age", ""),
         ("Event", "Last Seen Type Reason Object Message", "Subobject Source First Seen Count Name"),
+        ("Ingress", "Name Class Hosts Address Ports Age", ""),
+        ("IngressClass", "Name Controller Parameters Age", ""),
         ("Lease", "Name Holder Age", ""),
         ("Namespace", "Name Status Age", ""),
+        ("NetworkPolicy", "Name Pod-Selector Age", ""),
         (
             "Node",
             "Name Status Roles Age Version",
@@ -58,7 +62,7 @@ fn every_kind_is_found_by_each_of_its_names() {
         assert_eq!(info.singular, info.kind.to_lowercase());
         count += 1;
     }
-    assert_eq!(count, 28);
+    assert_eq!(count, 33);
     assert!(registry().by_plural("apps", "v1", "services").is_none());
     assert!(registry().by_kind("v2", "Service").is_none());
 }

@@ -5,13 +5,15 @@
 use futures::future::try_join_all;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use svcd_api::signing_request::{API_CLIENT_SIGNER, NODE_CLIENT_SIGNER, NODE_SERVING_SIGNER};
 
 use super::escalation::covers;
 use super::rbac::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, GROUP, Rule};
+use crate::create::Creation;
 use crate::errors::Failure;
 use crate::managed::Managing;
 use crate::server::ApiServer;
-use crate::user::{AUTHENTICATED, MASTERS, SERVICE_ACCOUNTS, UNAUTHENTICATED};
+use crate::user::{AUTHENTICATED, MASTERS, NODES, SERVICE_ACCOUNTS, UNAUTHENTICATED};
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const DEFAULTS: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-defaults");
@@ -28,11 +30,15 @@ enum Grant {
     Objects(&'static [&'static str], &'static [&'static str], &'static [&'static str]),
     /// Verbs, group, resource, names.
     Named(&'static [&'static str], &'static str, &'static str, &'static [&'static str]),
+    /// Saying yes to what this signer will sign.
+    Approving(&'static str),
     /// GET of paths.
     Paths(&'static [&'static str]),
     /// Everything.
     Everything,
 }
+
+const CERTIFICATES: &str = "certificates.k8s.io";
 
 impl Grant {
     fn rules(&self) -> Vec<Rule> {
@@ -49,6 +55,13 @@ impl Grant {
                 api_groups: own(&[group]),
                 resources: own(&[resource]),
                 resource_names: own(names),
+                ..Rule::default()
+            }],
+            Self::Approving(signer) => vec![Rule {
+                verbs: own(&["approve"]),
+                api_groups: own(&[CERTIFICATES]),
+                resources: own(&["signers"]),
+                resource_names: own(&[signer]),
                 ..Rule::default()
             }],
             Self::Paths(paths) => vec![Rule { verbs: own(&["get"]), paths: own(paths), ..Rule::default() }],
@@ -109,7 +122,6 @@ const ROLES: &[Role] = &[
                 &[""],
                 &[
                     "configmaps",
-                    "events",
                     "replicationcontrollers",
                     "replicationcontrollers/scale",
                     "secrets",
@@ -118,6 +130,7 @@ const ROLES: &[Role] = &[
                     "services/proxy",
                 ],
             ),
+            Grant::Objects(WRITE, &["", "events.k8s.io"], &["events"]),
             Grant::Objects(
                 WRITE,
                 &["apps"],
@@ -160,7 +173,6 @@ const ROLES: &[Role] = &[
                 &[""],
                 &[
                     "bindings",
-                    "events",
                     "namespaces/status",
                     "pods/log",
                     "pods/status",
@@ -168,6 +180,7 @@ const ROLES: &[Role] = &[
                 ],
             ),
             Grant::Objects(READ, &[""], &["namespaces"]),
+            Grant::Objects(READ, &["", "events.k8s.io"], &["events"]),
             Grant::Objects(READ, &["discovery.k8s.io"], &["endpointslices"]),
             Grant::Objects(
                 READ,
@@ -266,6 +279,43 @@ const ROLES: &[Role] = &[
             "/openid/v1/jwks/",
         ])],
         groups: &[SERVICE_ACCOUNTS],
+        ..ROLE
+    },
+    // Who may approve certificates of which signer; and whose requests are approved without asking anybody.
+    Role {
+        name: "system:certificates.k8s.io:kube-apiserver-client-approver",
+        grants: &[Grant::Approving(API_CLIENT_SIGNER)],
+        ..ROLE
+    },
+    Role {
+        name: "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver",
+        grants: &[Grant::Approving(NODE_CLIENT_SIGNER)],
+        ..ROLE
+    },
+    Role {
+        name: "system:certificates.k8s.io:kubelet-serving-approver",
+        grants: &[Grant::Approving(NODE_SERVING_SIGNER)],
+        ..ROLE
+    },
+    Role {
+        name: "system:certificates.k8s.io:legacy-unknown-approver",
+        grants: &[Grant::Approving("kubernetes.io/legacy-unknown")],
+        ..ROLE
+    },
+    Role {
+        name: "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        grants: &[Grant::Objects(&["create"], &[CERTIFICATES], &["certificatesigningrequests/nodeclient"])],
+        ..ROLE
+    },
+    // Given to the nodes, so that they can renew what they have; upstream leaves that to the installer.
+    Role {
+        name: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        grants: &[Grant::Objects(
+            &["create"],
+            &[CERTIFICATES],
+            &["certificatesigningrequests/selfnodeclient"],
+        )],
+        groups: &[NODES],
         ..ROLE
     },
     Role {
@@ -383,7 +433,8 @@ impl ApiServer {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         if self.store.get(&resource.key("", name)).await?.is_none() {
             let decoded = resource.kind.decode(wanted.clone()).map_err(Failure::internal)?;
-            match self.create_named(resource, decoded.object, (&Managing::by_server(resource), false)).await {
+            let managing = Managing::by_server(resource);
+            match self.create_named(resource, decoded.object, Creation::by_server(&managing)).await {
                 Err(failure) if failure.code() == StatusCode::CONFLICT => {}
                 result => return result.map(drop),
             }

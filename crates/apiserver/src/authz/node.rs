@@ -36,6 +36,10 @@ pub(super) fn rule(node: &str, objects: &Objects<'_>, references: &References) -
             Some(Some(Guard::OnNode(node.to_owned())))
         }
         ("" | "events.k8s.io", "events", "", "create" | "update" | "patch") => Some(None),
+        // Which ones it may ask for is the kind's to say.
+        ("certificates.k8s.io", "certificatesigningrequests", "", "create" | "get" | "list" | "watch") => {
+            Some(None)
+        }
         ("", SECRETS | CONFIG_MAPS, "", "get") => {
             references.has(node, resource, namespace, name).then_some(None)
         }

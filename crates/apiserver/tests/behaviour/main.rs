@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod applies;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod claims;
 #[cfg(test)]
 mod cluster;
@@ -12,6 +14,8 @@ mod cluster;
 mod deletes;
 #[cfg(test)]
 mod discovery;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod kube_rs;
 #[cfg(test)]
@@ -22,6 +26,8 @@ mod reads;
 mod sockets;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod warnings;
 #[cfg(test)]
 mod watches;
 #[cfg(test)]
