@@ -25,7 +25,7 @@ const CA_VALIDITY: Duration = DAY.saturating_mul(3653);
 /// How long a server's certificate is valid.
 const SERVER_VALIDITY: Duration = DAY.saturating_mul(365);
 /// How far a clock may run late and still find a fresh certificate valid.
-const BACKDATE: Duration = Duration::from_secs(5 * 60);
+pub(crate) const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
 /// A certificate (chain) and its private key, both PEM.
 #[derive(Clone)]
@@ -76,11 +76,16 @@ impl AltName {
 }
 
 /// The cluster's certificate authority.
-#[derive(Debug)]
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
     pem: String,
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ca").field("pin", &self.pin()).finish_non_exhaustive()
+    }
 }
 
 impl Ca {
@@ -144,6 +149,10 @@ impl Ca {
     #[must_use]
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
         &self.der
+    }
+
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
     }
 
     /// What a join token pins.

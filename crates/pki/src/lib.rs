@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod kubeconfig;
 mod pin;
+mod request;
 mod tls;
 mod token;
 
@@ -19,5 +20,6 @@ pub use error::Error;
 pub use file::{ensure_private_dir, read, write_public, write_secret};
 pub use kubeconfig::kubeconfig;
 pub use pin::CaPin;
+pub use request::Usage;
 pub use tls::{PinMismatch, PinnedVerifier, client_config, provider, server_config};
 pub use token::{JoinToken, TokenError, hash_secret};
