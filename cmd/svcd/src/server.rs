@@ -181,13 +181,13 @@ fn api_config(args: &ServerArgs, cluster: &ClusterInfo) -> svcd_apiserver::Confi
 fn controllers_config(
     args: &ServerArgs,
     cluster: &ClusterInfo,
-    ca: &Ca,
+    ca: &Arc<Ca>,
     advertise: SocketAddr,
 ) -> svcd_controllers::Config {
     let (services, pods) = (cluster.service_cidr, cluster.pod_cidr);
-    let mut config = svcd_controllers::Config::new(services, pods, cluster.dns_address, advertise);
+    let mut config =
+        svcd_controllers::Config::new(services, pods, cluster.dns_address, advertise, Arc::clone(ca));
     config.node_grace = args.node_grace_period;
-    config.ca_pem = ca.certificate_pem().to_owned();
     config
 }
 

@@ -50,7 +50,7 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     /// See [`Kind::admit`]: the new object and the old one, and the write that they are of.
     const ADMIT: Option<Admit<Self::Object>> = None;
     /// What is special about writing a part; see [`Kind::prepare_part`].
-    const PREPARE_PART: Option<fn(Subresource, &mut Self::Object, &Self::Object, Timestamp)> = None;
+    const PREPARE_PART: Option<PreparePart<Self::Object>> = None;
 
     fn default(_object: &mut Self::Object) {}
 
@@ -91,6 +91,9 @@ pub(crate) type Warnings<T> = fn(&T, Option<&T>) -> Vec<String>;
 
 /// From a new object, the one before and the write to what the write needs.
 pub(crate) type Admit<T> = fn(&T, Option<&T>, &Write<'_>) -> Result<Option<Right>, String>;
+
+/// Makes a part of a new object what may be written of it; given are the object before and the time.
+pub(crate) type PreparePart<T> = fn(Subresource, &mut T, &T, Timestamp);
 
 /// The [`Kind`] of a [`Behavior`].
 pub(crate) struct Adapter<B>(PhantomData<fn() -> B>);

@@ -6,6 +6,7 @@
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, ReplicaSetStatus, StatefulSet,
 };
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, Pod, PodStatus, PodTemplateSpec, ReplicationController,
@@ -53,6 +54,7 @@ macro_rules! json {
 }
 
 json!(
+    CertificateSigningRequest,
     ConfigMap,
     ControllerRevision,
     DaemonSet,

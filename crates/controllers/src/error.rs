@@ -14,6 +14,14 @@ pub enum Error {
         /// The client's error.
         source: Box<kube::Error>,
     },
+    /// An approved certificate could not be made.
+    #[error("cannot sign {name}: {source}")]
+    Sign {
+        /// The request's name.
+        name: String,
+        /// Why not.
+        source: svcd_pki::Error,
+    },
     /// A loop that must run for ever came to an end.
     #[error("the {task} controller ended: {reason}")]
     Ended {

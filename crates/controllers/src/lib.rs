@@ -6,6 +6,7 @@
 //! through a `kube::Client`, which may well run in process.
 
 mod bootstrap;
+mod certificates;
 mod config;
 mod daemonset;
 mod deployment;
@@ -81,6 +82,7 @@ fn controllers(world: &std::sync::Arc<World>) -> Vec<Task> {
     tasks.extend(replicaset::start(world));
     tasks.extend(namespace::start(world));
     tasks.extend(tokencleaner::start(world));
+    tasks.extend(certificates::start(world));
     tasks
 }
 

@@ -101,7 +101,7 @@ async fn furnish(world: &World, given: &Given, namespace: &str) -> Result<(), Er
         let doing = || format!("create ServiceAccount {namespace}/default");
         unless_exists(created.doing(doing).map(|account| given.accounts.wrote(account)))?;
     }
-    let wanted = root_ca(namespace, &world.config.ca_pem);
+    let wanted = root_ca(namespace, world.config.ca.certificate_pem());
     let current = given.roots.get(&Key::new(namespace, ROOT_CA));
     let api = world.namespaced::<ConfigMap>(namespace);
     let doing = || format!("write ConfigMap {namespace}/{ROOT_CA}");

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::{Value, json};
 
-use crate::behavior::{Admit, Behavior};
+use crate::behavior::{Admit, Behavior, PreparePart};
 use crate::field::FieldError;
 use crate::kind::{Author, Column, KindInfo, Right, Subresource, Write};
 use crate::names::NameRule;
@@ -56,7 +56,7 @@ impl Behavior for CertificateSigningRequests {
     const SELECTABLE: &'static [&'static str] = &["spec.signerName"];
     const SET_AUTHOR: Option<fn(&mut CertificateSigningRequest, &Author<'_>)> = Some(set_author);
     const ADMIT: Option<Admit<CertificateSigningRequest>> = Some(admit);
-    const PREPARE_PART: Option<update::PreparePart> = Some(update::prepare_part);
+    const PREPARE_PART: Option<PreparePart<CertificateSigningRequest>> = Some(update::prepare_part);
 
     fn prepare_update(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest) {
         new.spec = old.spec.clone();

@@ -79,7 +79,7 @@ async fn a_new_cluster_is_furnished_and_repairs_itself() {
         let maps = cluster.api_in::<ConfigMap>(namespace);
         let accounts = cluster.api_in::<ServiceAccount>(namespace);
         let map = eventually("the CA", || async { maps.get_opt("kube-root-ca.crt").await.unwrap() }).await;
-        assert_eq!(map.data.unwrap()["ca.crt"], "the CA");
+        assert_eq!(map.data.unwrap()["ca.crt"], cluster.ca.certificate_pem());
         eventually("the account", || async { accounts.get_opt("default").await.unwrap() }).await;
     }
     let maps = cluster.api_in::<ConfigMap>("mine");
@@ -87,7 +87,7 @@ async fn a_new_cluster_is_furnished_and_repairs_itself() {
     maps.patch("kube-root-ca.crt", &PatchParams::default(), &spoilt).await.unwrap();
     eventually("the CA is right again", || async {
         let map = maps.get("kube-root-ca.crt").await.unwrap();
-        (map.data?.get("ca.crt")? == "the CA").then_some(())
+        (map.data?.get("ca.crt")? == cluster.ca.certificate_pem()).then_some(())
     })
     .await;
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
 mod budgets;
+mod certificates;
 mod endpoints;
 mod lifecycle;
 mod nodes;

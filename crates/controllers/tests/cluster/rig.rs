@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use svcd_apiserver::{ApiServer, User};
 use svcd_controllers::Config;
+use svcd_pki::Ca;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long anything may take on a machine that is busy with other things.
@@ -23,20 +24,24 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Cluster {
     pub(crate) client: Client,
+    pub(crate) ca: Arc<Ca>,
+    server: Arc<ApiServer>,
     _stop: DropGuard,
     _directory: tempfile::TempDir,
 }
 
 pub(crate) fn config() -> Config {
     let advertise = SocketAddr::from(([192, 168, 56, 11], 6443));
-    let mut config = Config::new(
+    // Its files are needed once.
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Ca::load_or_create(directory.path()).unwrap();
+    Config::new(
         "10.96.0.0/12".parse().unwrap(),
         "10.244.0.0/16".parse().unwrap(),
         [10, 96, 0, 10].into(),
         advertise,
-    );
-    config.ca_pem = "the CA".to_owned();
-    config
+        Arc::new(ca),
+    )
 }
 
 impl Cluster {
@@ -44,14 +49,19 @@ impl Cluster {
         let directory = tempfile::tempdir().unwrap();
         let options = svcd_store::Options::default();
         let store = svcd_store::Embedded::open(directory.path().join("store"), options).unwrap();
-        let ca = Arc::new(svcd_pki::Ca::load_or_create(&directory.path().join("pki")).unwrap());
-        let server = ApiServer::new(Arc::new(store), ca, svcd_apiserver::Config::default());
+        let ca = Arc::clone(&config.ca);
+        let server = ApiServer::new(Arc::new(store), Arc::clone(&ca), svcd_apiserver::Config::default());
         server.bootstrap().await.unwrap();
         let client = Client::new(server.in_process(User::master("system:svcd")), "default");
         let stop = CancellationToken::new();
         let running = svcd_controllers::run(client.clone(), config, stop.clone());
         tokio::spawn(async move { running.await.expect("the controllers run until they are stopped") });
-        Self { client, _stop: stop.drop_guard(), _directory: directory }
+        Self { client, server, ca, _stop: stop.drop_guard(), _directory: directory }
+    }
+
+    /// The server as somebody sees it.
+    pub(crate) fn client_of(&self, user: User) -> Client {
+        Client::new(self.server.in_process(user), "default")
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>

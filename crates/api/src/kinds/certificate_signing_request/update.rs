@@ -13,8 +13,6 @@ use crate::kind::Subresource;
 /// The conditions that say what was decided.
 pub(super) const VERDICTS: [&str; 2] = ["Approved", "Denied"];
 
-pub(super) type PreparePart = fn(Subresource, &mut Request, &Request, Timestamp);
-
 pub(super) fn conditions(request: &Request) -> &[Condition] {
     request.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default()
 }
