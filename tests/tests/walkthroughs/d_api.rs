@@ -513,3 +513,112 @@ fn d6_a_budget_holds_up_an_eviction() {
         if names.contains(&pod) { Err(names) } else { Ok(()) }
     });
 }
+
+/// What the table shows, without the ages.
+fn cells(lab: &Lab, ns: &str, kind: &str) -> String {
+    let table = lab.kubectl(&["get", kind, "-n", ns, "--no-headers"]).ok();
+    let words: Vec<&str> = table.split_whitespace().collect();
+    words[..words.len().saturating_sub(1)].join(" ")
+}
+
+#[test]
+fn d2_ingresses_and_network_policies_are_kept() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d2-networking");
+    let rule = "--rule=foo.example/bar*=web:80,tls=sec";
+    let made = lab.kubectl(&[
+        "create",
+        "ingress",
+        "ing",
+        "-n",
+        &ns,
+        "--class=nginx",
+        rule,
+        "--rule=*.x.example/=web:http",
+    ]);
+    assert_eq!(made.ok(), "ingress.networking.k8s.io/ing created\n");
+    assert_eq!(cells(lab, &ns, "ing"), "ing nginx foo.example,*.x.example 80, 443");
+    let described = lab.kubectl(&["describe", "ingress", "ing", "-n", &ns]).ok();
+    for line in ["Ingress Class:    nginx", "  sec terminates foo.example", "               /bar   web:80 ("]
+    {
+        assert!(described.contains(line), "{line} is not in\n{described}");
+    }
+    let policy = serde_json::json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "np" },
+        "spec": { "podSelector": { "matchLabels": { "app": "a" } },
+            "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"] } }], "ports": [{ "port": 80, "endPort": 90 }] }] } });
+    let made = lab.kubectl_with(&policy.to_string(), &["create", "-n", &ns]);
+    assert!(
+        made.err.starts_with("Warning: ") && made.err.contains("nothing on svcd enforces it"),
+        "{}",
+        made.err
+    );
+    made.ok();
+    assert_eq!(cells(lab, &ns, "netpol"), "np app=a");
+    let described = lab.kubectl(&["describe", "netpol", "np", "-n", &ns]).ok();
+    assert!(described.contains("    To Port Range: 80-90/TCP\n"), "{described}");
+    let old = lab.kubectl(&["get", "endpoints", "-n", &ns]);
+    assert_eq!(
+        old.err.lines().next(),
+        Some("Warning: v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+    );
+}
+
+#[test]
+fn d3_events_are_the_same_in_both_groups() {
+    let lab = Lab::shared();
+    let ns = lab.namespace("d3-events");
+    lab.kubectl(&["create", "deployment", "web", "-n", &ns, "--image=svcd.io/echo"]).ok();
+    eventually("an event in the newer group", || {
+        let notes = lab.get(&ns, "events.events.k8s.io", "{.items[*].note}");
+        if notes.contains("Scaled up replica set web-") { Ok(()) } else { Err(notes) }
+    });
+    let names = |kind: &str| lab.get(&ns, kind, "{.items[?(@.reason=='ScalingReplicaSet')].metadata.name}");
+    assert_eq!(names("events.events.k8s.io"), names("events"));
+    let table = lab.kubectl(&["events", "-n", &ns, "--for", "deployment/web"]).ok();
+    assert!(table.contains("ScalingReplicaSet") && table.starts_with("LAST SEEN"), "{table}");
+}
+
+#[test]
+fn d3_a_certificate_is_requested_approved_and_used() {
+    let lab = Lab::shared();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "carol");
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "people");
+    let request = params.serialize_request(&key).unwrap().pem().unwrap();
+    let folder = lab.scratch();
+    let [key_file, certificate_file] =
+        ["carol.key", "carol.crt"].map(|name| folder.join(name).display().to_string());
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let encoded = {
+        std::fs::write(folder.join("carol.csr"), request).unwrap();
+        lab.run("base64", &["-w0", &folder.join("carol.csr").display().to_string()]).ok()
+    };
+    let manifest = serde_json::json!({ "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": { "name": "carol" }, "spec": { "request": encoded, "usages": ["client auth"],
+            "signerName": "kubernetes.io/kube-apiserver-client", "expirationSeconds": 3600 } });
+    lab.kubectl_with(&manifest.to_string(), &["create"]).ok();
+    let row = || lab.kubectl(&["get", "csr", "carol", "--no-headers"]).ok();
+    assert!(row().contains("kubernetes.io/kube-apiserver-client   kubernetes-admin   60m"), "{}", row());
+    assert!(row().ends_with("Pending\n"), "{}", row());
+    let approved = lab.kubectl(&["certificate", "approve", "carol"]).ok();
+    assert_eq!(approved, "certificatesigningrequest.certificates.k8s.io/carol approved\n");
+    eventually("it is issued", || if row().ends_with("Approved,Issued\n") { Ok(()) } else { Err(row()) });
+    let refused = lab.kubectl(&["certificate", "deny", "carol"]).failed();
+    assert!(refused.contains("already approved") || refused.contains("mutually exclusive"), "{refused}");
+    let encoded = lab.get("default", "csr carol", "{.status.certificate}");
+    std::fs::write(folder.join("carol.b64"), encoded).unwrap();
+    let certificate = lab.run("base64", &["-d", &folder.join("carol.b64").display().to_string()]).ok();
+    std::fs::write(&certificate_file, certificate).unwrap();
+    let whoami = lab.kubectl(&[
+        "auth",
+        "whoami",
+        "-o",
+        "jsonpath={.status.userInfo.username} {.status.userInfo.groups}",
+        "--client-certificate",
+        &certificate_file,
+        "--client-key",
+        &key_file,
+    ]);
+    assert_eq!(whoami.ok(), "carol [\"people\",\"system:authenticated\"]");
+}
