@@ -94,14 +94,7 @@ impl ApiServer {
         let name = metadata::text(&object, "name").to_owned();
         let namespace = metadata::text(&object, "namespace").to_owned();
         let mut txn = self.namespace_for(resource, &namespace, &name).await?;
-        let errors = resource.kind.validate(&object, None);
-        if !errors.is_empty() {
-            return Err(Failure::invalid(resource.info.group, resource.info.kind, &name, &errors));
-        }
-        if let Some(call) = call {
-            resource.kind.warnings(&object, None).into_iter().for_each(|text| call.warn(text));
-            self.check_admission(call, &object, None).await?;
-        }
+        self.check_new(resource, &object, call).await?;
         let key = resource.key(&namespace, &name);
         for _ in 0..ATTEMPTS {
             if self.store.get(&key).await?.is_some() {
@@ -115,6 +108,23 @@ impl ApiServer {
             }
         }
         Err(Failure::unavailable("other writers were faster again and again; try again"))
+    }
+
+    /// Holds a new object against its kind's rules; its author is told what they should know of it.
+    async fn check_new(
+        &self,
+        resource: &Resource,
+        object: &Value,
+        call: Option<&Call>,
+    ) -> Result<(), Failure> {
+        let errors = resource.kind.validate(object, None);
+        if !errors.is_empty() {
+            let name = metadata::text(object, "name");
+            return Err(Failure::invalid(resource.info.group, resource.info.kind, name, &errors));
+        }
+        let Some(call) = call else { return Ok(()) };
+        resource.kind.warnings(object, None).into_iter().for_each(|text| call.warn(text));
+        self.check_admission(call, object, None).await
     }
 
     /// What must hold of the namespace of a new object.

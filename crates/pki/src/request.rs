@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use rand::RngExt as _;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
-    SerialNumber, SigningKey as _,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose,
+    SanType, SerialNumber, SigningKey as _,
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -22,6 +22,7 @@ use crate::{Ca, Error};
 
 /// Certificates that are valid for less than this lose nothing at their end for being backdated.
 const SHORT: Duration = Duration::from_secs(8 * 3600);
+const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 0x03;
 
@@ -76,7 +77,10 @@ fn times(validity: Duration, last: Timestamp) -> CertificateParams {
 }
 
 fn allow(params: &mut CertificateParams, usages: &[Usage]) {
-    params.is_ca = IsCa::ExplicitNoCa;
+    // Written here: rcgen's own word for it comes with an identifier of the key, which is the stand-in's.
+    let mut no_authority = CustomExtension::from_oid_content(BASIC_CONSTRAINTS, vec![SEQUENCE, 0]);
+    no_authority.set_criticality(true);
+    params.custom_extensions.push(no_authority);
     params.use_authority_key_identifier_extension = true;
     for usage in usages {
         match usage {
@@ -193,6 +197,7 @@ fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
     use x509_parser::prelude::X509Certificate;
 
     use super::*;
@@ -262,6 +267,11 @@ mod tests {
             assert_eq!(key_usage.key_encipherment(), usages.contains(&Usage::KeyEncipherment));
             let extended = certificate.extended_key_usage().unwrap().unwrap().value;
             assert_eq!((extended.server_auth, extended.client_auth), (request == NODE, request == RSA));
+            let constraints = certificate.basic_constraints().unwrap().unwrap();
+            assert!(constraints.critical && !constraints.value.ca);
+            let mut extensions = certificate.extensions().iter();
+            let named = extensions.any(|extension| extension.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER);
+            assert!(!named, "the stand-in's key is not the one in it");
             serials.push(certificate.raw_serial().to_vec());
         }
         assert_ne!(serials[0], serials[1]);
