@@ -131,7 +131,7 @@ impl ApiServer {
         {
             return Err(Failure::modified(resource.info, call.target.name()));
         }
-        let guard = self.authorize(&call.user, Verb::Create, &call.target).await?;
+        let (guard, _) = self.authorize(&call.user, Verb::Create, &call.target).await?;
         let Applied { object, managers } = request.apply(call, &json!({}))?;
         if let Some(guard) = guard {
             guard.check(call, &object)?;

@@ -1,6 +1,8 @@
 //! Who is asking: the client certificate of the connection, a ServiceAccount's token (see `tokens`), or a join token. A
 //! join token is looked up in its Secret, which holds only a hash; whatever is wrong with one, the client hears the same 401.
 
+use std::net::SocketAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
@@ -28,13 +30,24 @@ pub(crate) struct Peer {
     pub(crate) user: Option<User>,
     /// A part of this very server: it is not held to the limits that protect the server from the outside.
     pub(crate) in_process: bool,
+    /// Where it is; nowhere for a part of this server.
+    pub(crate) address: Option<SocketAddr>,
     /// Told when its watches shall end.
     pub(crate) closing: CancellationToken,
 }
 
 impl Peer {
+    /// A part of this server.
+    pub(crate) fn in_process(user: Option<User>) -> Self {
+        Self { user, in_process: true, address: None, closing: CancellationToken::new() }
+    }
+
     /// The identity in a verified client certificate: the common name is the user, the organizations are the groups.
-    pub(crate) fn from_certificate(der: Option<&CertificateDer<'_>>, closing: CancellationToken) -> Self {
+    pub(crate) fn from_certificate(
+        der: Option<&CertificateDer<'_>>,
+        address: SocketAddr,
+        closing: CancellationToken,
+    ) -> Self {
         let user = der.and_then(|der| match Certificate::from_der(der) {
             Ok(certificate) if certificate.common_name.is_empty() => None,
             Ok(certificate) => Some(User::new(certificate.common_name, certificate.organizations)),
@@ -43,7 +56,7 @@ impl Peer {
                 None
             }
         });
-        Self { user, in_process: false, closing }
+        Self { user, in_process: false, address: Some(address), closing }
     }
 }
 

@@ -58,7 +58,7 @@ impl<'a> Objects<'a> {
             resource: target.resource.info.plural,
             subresource: target.subresource.map_or("", subresource_name),
             namespace: target.namespace(),
-            name: target.name(),
+            name: target.concerned_name(),
         }
     }
 }
@@ -158,32 +158,37 @@ impl ApiServer {
         self.authorizer.rbac.rules(user, namespace)
     }
 
-    /// May the user do this to objects? If so, under which condition on them?
+    /// May the user do this to objects? If so, under which condition on them, and why?
     pub(crate) async fn authorize(
         &self,
         user: &User,
         verb: Verb,
         target: &Target,
-    ) -> Result<Option<Guard>, Failure> {
+    ) -> Result<(Option<Guard>, Option<rbac::Grounds>), Failure> {
         match self.decide(user, &Asked::Objects(Objects::of(verb.name(), target))).await {
-            Decision::Allowed(guard, _) => Ok(guard),
+            Decision::Allowed(guard, grounds) => Ok((guard, grounds)),
             Decision::Refused => Err(refusal(user, verb.name(), target)),
         }
     }
 
     /// May the user read a path that is not an object's (discovery, OpenAPI, metrics, health checks)?
-    pub(crate) async fn authorize_path(&self, user: &User, verb: &str, path: &str) -> Result<(), Failure> {
-        if self.decide(user, &Asked::Path { verb, path }).await.is_allowed() {
-            return Ok(());
+    pub(crate) async fn authorize_path(
+        &self,
+        user: &User,
+        verb: &str,
+        path: &str,
+    ) -> Result<Option<rbac::Grounds>, Failure> {
+        match self.decide(user, &Asked::Path { verb, path }).await {
+            Decision::Allowed(_, grounds) => Ok(grounds),
+            Decision::Refused => Err(Failure::forbidden_path(&user.name, verb, path)),
         }
-        Err(Failure::forbidden_path(&user.name, verb, path))
     }
 }
 
 /// `User "x" cannot create resource "services" in API group "" in the namespace "default"`.
 pub(crate) fn refusal(user: &User, verb: &str, target: &Target) -> Failure {
     let why = cannot(&user.name, &Objects::of(verb, target));
-    Failure::forbidden(target.resource.info, target.name(), &why)
+    Failure::forbidden(target.resource.info, target.concerned_name(), &why)
 }
 
 /// Who cannot do what, and where.

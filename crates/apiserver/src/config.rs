@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
+use crate::audit::AuditLog;
 use crate::limits::Limits;
 
 /// Settings of a server.
@@ -22,6 +23,8 @@ pub struct Config {
     pub dns_address: IpAddr,
     /// How much is served at once.
     pub limits: Limits,
+    /// Where every request is told of, if anywhere.
+    pub audit: Option<AuditLog>,
 }
 
 impl Default for Config {
@@ -33,6 +36,7 @@ impl Default for Config {
             cluster_domain: "cluster.local".to_owned(),
             dns_address: [10, 96, 0, 10].into(),
             limits: Limits::default(),
+            audit: None,
         }
     }
 }

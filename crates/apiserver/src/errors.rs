@@ -155,6 +155,10 @@ impl Failure {
         ApiError::too_large(format!("Request entity too large: limit is {limit}")).into()
     }
 
+    pub(crate) fn timeout(why: &str) -> Self {
+        ApiError::timeout(why, 0).into()
+    }
+
     pub(crate) fn body_timeout() -> Self {
         let error = ApiError::timeout("the body of the request did not arrive in time", 1);
         Self::from(error).coded(StatusCode::REQUEST_TIMEOUT)
@@ -186,16 +190,34 @@ impl Failure {
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
-        if self.plain {
-            return json_response(self.code, "text/plain; charset=utf-8", "404 page not found\n");
-        }
-        let mut response = value_response(self.code, &self.to_value());
+        let status = self.to_value();
+        let mut response = if self.plain {
+            json_response(self.code, "text/plain; charset=utf-8", "404 page not found\n")
+        } else {
+            self.status_response(&status)
+        };
+        response.extensions_mut().insert(Refusal(status));
+        response
+    }
+
+    fn status_response(&self, status: &Value) -> Response<Body> {
+        let mut response = value_response(self.code, status);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.error.retry_after_seconds() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+/// The Status of a refusal, beside the answer that carries it: for the logs.
+#[derive(Clone)]
+pub(crate) struct Refusal(pub(crate) Value);
+
+impl Refusal {
+    pub(crate) fn message(&self) -> Option<&str> {
+        self.0["message"].as_str()
     }
 }
 

@@ -35,12 +35,12 @@ impl Filter {
             .field_selector
             .parse()
             .map_err(|why: ParseError| Failure::bad_request(why.to_string()))?;
-        let known = resource.kind.selectable_field_names();
-        let is_known = |field: &str| field == NAME || field == NAMESPACE || known.contains(&field);
-        if let Some(unknown) = fields.terms().iter().map(|t| t.field.as_str()).find(|f| !is_known(f)) {
-            return Err(Failure::bad_request(format!("field label not supported: {unknown}")));
+        check_fields(resource, &fields)?;
+        let selected = fields.required(NAME);
+        if target.name.is_some() && !fields.is_empty() && selected != target.name.as_deref() {
+            return Err(Failure::bad_request("fieldSelector metadata.name doesn't match requested name"));
         }
-        let name = target.name.as_deref().or_else(|| fields.required(NAME)).map(str::to_owned);
+        let name = target.name.as_deref().or(selected).map(str::to_owned);
         // The narrower the prefix, the fewer writes wake a watcher.
         let prefix = match (&name, &target.namespace) {
             (Some(name), Some(namespace)) => resource.key(namespace, name),
@@ -77,4 +77,26 @@ impl Filter {
         };
         self.labels.matches_with(|key| side.label(key)) && self.fields.matches(field)
     }
+}
+
+/// Can objects of this kind be selected by these fields?
+fn check_fields(resource: &Resource, fields: &FieldSelector) -> Result<(), Failure> {
+    let known = resource.kind.selectable_field_names();
+    let is_known = |field: &str| field == NAME || field == NAMESPACE || known.contains(&field);
+    let Some(unknown) = fields.terms().iter().map(|t| t.field.as_str()).find(|f| !is_known(f)) else {
+        return Ok(());
+    };
+    Err(Failure::bad_request(if known.is_empty() {
+        format!("{unknown:?} is not a known field selector: only {NAME:?}, {NAMESPACE:?}")
+    } else {
+        format!("field label not supported: {unknown}")
+    }))
+}
+
+/// The one name that a field selector asks for, if it can be a name at all.
+pub(crate) fn selected_name(selector: &str) -> Option<String> {
+    let fields: FieldSelector = selector.parse().ok()?;
+    let name = fields.required(NAME)?;
+    let fits = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%']);
+    fits.then(|| name.to_owned())
 }

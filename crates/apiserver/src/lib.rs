@@ -6,20 +6,25 @@
 //! Refuses: to know a kind by name (the few exceptions are rules of the cluster: join tokens, leases, what an agent may
 //! do), and to keep state of its own that the store does not have.
 
+mod admission;
 mod allocate;
 mod apply;
+mod audit;
 mod authn;
 mod authz;
 mod body;
 mod call;
+mod compress;
 mod config;
 mod create;
+mod deadline;
 mod deadlines;
 mod delete;
 mod discovery;
 mod document;
 mod errors;
 mod eviction;
+mod fairness;
 mod filter;
 mod health;
 mod impersonate;
@@ -34,13 +39,17 @@ mod negotiate;
 mod openapi;
 mod openapi_v2;
 mod patch;
+mod pipeline;
 mod query;
+mod quota;
 mod read;
 mod record;
 mod represent;
 mod resources;
 mod reviews;
 mod route;
+mod seen;
+mod sending;
 mod serve;
 mod server;
 mod subresource;
@@ -51,6 +60,7 @@ mod version;
 mod watch;
 mod write;
 
+pub use audit::{AuditLevel, AuditLog, AuditTarget};
 pub use config::Config;
 pub use limits::Limits;
 pub use serve::ServeError;

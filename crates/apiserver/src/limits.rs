@@ -1,27 +1,24 @@
-//! How much is served at once. Writes and reads have their own budgets, so that neither starves the other; watches have
-//! a third, since they last; what comes from this very process is not held to any.
+//! How much is served at once, and how long anything may take.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::errors::Failure;
-
-/// Limits of a server.
+/// Limits of a server. Nobody (a user, an address) takes more than half of what is shared by all.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The largest body of a request.
     pub body_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
-    /// Writes at the same time.
-    pub mutating: usize,
-    /// Reads at the same time.
-    pub read_only: usize,
+    /// Bytes of bodies that are received and worked on at the same time.
+    pub upload_bytes: usize,
+    /// Requests that are worked on at the same time, over all priority levels.
+    pub seats: usize,
+    /// How long a request waits to be worked on.
+    pub queue_wait: Duration,
     /// Watches at the same time.
     pub watches: usize,
+    /// Answers at the same time that are too long to be handed to the connection whole.
+    pub long_answers: usize,
     /// Connections at the same time.
     pub connections: usize,
     /// How long a TLS handshake may take.
@@ -37,9 +34,11 @@ impl Default for Limits {
         Self {
             body_bytes: 3 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
-            mutating: 1000,
-            read_only: 1000,
+            upload_bytes: 256 * 1024 * 1024,
+            seats: 2000,
+            queue_wait: Duration::from_secs(15),
             watches: 20_000,
+            long_answers: 400,
             connections: 10_000,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(15),
@@ -48,77 +47,10 @@ impl Default for Limits {
     }
 }
 
-/// Which budget a request is on.
+/// What a request is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     Mutating,
     ReadOnly,
     Watch,
-}
-
-/// The right to go on; given back when dropped.
-pub(crate) struct Permit {
-    _slot: Option<OwnedSemaphorePermit>,
-    gauge: Gauge,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.gauge.dec();
-    }
-}
-
-/// The budgets.
-pub(crate) struct InFlight {
-    mutating: Arc<Semaphore>,
-    read_only: Arc<Semaphore>,
-    watches: Arc<Semaphore>,
-}
-
-impl InFlight {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            mutating: Arc::new(Semaphore::new(limits.mutating)),
-            read_only: Arc::new(Semaphore::new(limits.read_only)),
-            watches: Arc::new(Semaphore::new(limits.watches)),
-        }
-    }
-
-    /// Lets a request in, or says 429. `gauge` counts it while it is in.
-    pub(crate) fn enter(&self, class: Class, exempt: bool, gauge: Gauge) -> Result<Permit, Failure> {
-        let budget = match class {
-            Class::Mutating => &self.mutating,
-            Class::ReadOnly => &self.read_only,
-            Class::Watch => &self.watches,
-        };
-        let slot = if exempt {
-            None
-        } else {
-            let slot = Arc::clone(budget).try_acquire_owned();
-            Some(slot.map_err(|_| Failure::too_many_requests())?)
-        };
-        gauge.inc();
-        Ok(Permit { _slot: slot, gauge })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_budget_says_429_until_a_permit_is_given_back() {
-        let limits = Limits { mutating: 1, ..Limits::default() };
-        let in_flight = InFlight::new(&limits);
-        let gauge: Gauge = Gauge::default();
-        let first = in_flight.enter(Class::Mutating, false, gauge.clone());
-        assert!(first.is_ok());
-        let refused = in_flight.enter(Class::Mutating, false, gauge.clone()).err().map(|f| f.code());
-        assert_eq!(refused, Some(http::StatusCode::TOO_MANY_REQUESTS));
-        assert!(in_flight.enter(Class::ReadOnly, false, gauge.clone()).is_ok());
-        assert!(in_flight.enter(Class::Mutating, true, gauge.clone()).is_ok());
-        drop(first);
-        assert!(in_flight.enter(Class::Mutating, false, gauge.clone()).is_ok());
-        assert_eq!(gauge.get(), 0);
-    }
 }

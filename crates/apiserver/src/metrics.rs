@@ -113,6 +113,11 @@ impl Metrics {
         Self { registry, requests, durations, in_flight, watchers, connections }
     }
 
+    /// For what is counted elsewhere and shown here.
+    pub(crate) fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
     /// The gauge that counts a class of requests.
     pub(crate) fn gauge(&self, class: Class) -> Gauge {
         let request_kind = match class {

@@ -34,7 +34,7 @@ impl Query {
     /// A parameter as upstream reads booleans: anything but `false`, `0` and an absent one is true.
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
         let (_, value) = self.0.iter().find(|(k, _)| k == name)?;
-        Some(!matches!(value.as_str(), "false" | "0"))
+        Some(value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
     fn number(&self, name: &str) -> Result<Option<i64>, Failure> {

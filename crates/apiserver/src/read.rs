@@ -224,12 +224,19 @@ impl Token {
 
     fn decode(text: &str) -> Result<Self, Failure> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        bytes
-            .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
-            .filter(|token| token.v == TOKEN_VERSION)
-            .ok_or_else(|| {
-                Failure::bad_request("continue key is not valid: it is not a token of this server")
-            })
+        let token = bytes.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        let why = match &token {
+            None => "it is not a token of this server",
+            Some(token) if token.v != TOKEN_VERSION => "server does not recognize this encoded version",
+            Some(token) if token.rv == 0 => {
+                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)"
+            }
+            Some(token) if token.start.is_empty() => "encoded start key empty (version meta.k8s.io/v1)",
+            Some(_) => "",
+        };
+        token.filter(|_| why.is_empty()).ok_or_else(|| {
+            Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+        })
     }
 
     fn revision(&self) -> Option<Revision> {

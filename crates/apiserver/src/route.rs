@@ -63,6 +63,10 @@ pub(crate) struct Target {
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<Subresource>,
+    /// The path begins with `watch/`, as old clients write it: nothing but a watch can be had there.
+    pub(crate) watch_only: bool,
+    /// The one name that the field selector of a list or a watch asks for: rights by name hold for it too.
+    pub(crate) selected: Option<String>,
 }
 
 impl Target {
@@ -74,6 +78,16 @@ impl Target {
     /// The name, empty for collections.
     pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("")
+    }
+
+    /// The name that rights are held against: the object's, or the only one that a list or a watch selects.
+    pub(crate) fn concerned_name(&self) -> &str {
+        self.name.as_deref().or(self.selected.as_deref()).unwrap_or("")
+    }
+
+    fn watched(mut self) -> Option<Self> {
+        self.watch_only = true;
+        self.subresource.is_none().then_some(self)
     }
 }
 
@@ -111,13 +125,16 @@ impl Verb {
     /// The verb of a request on a target; `None` when the target does not have the method.
     pub(crate) fn of(method: &Method, target: &Target, query: &Query) -> Option<Self> {
         let named = target.name.is_some();
-        let watches = query.flag("watch").unwrap_or(false) && target.subresource.is_none();
+        // One object is read, not watched, whatever the query says: a watch of one is a field selector.
+        let watches = query.flag("watch").unwrap_or(false) && !named;
         // Objects in a namespace are created and bulk-deleted in one namespace, never across all.
         let placed = target.namespace.is_some() || !target.resource.info.namespaced;
         let is_virtual = target.resource.kind.is_virtual();
         match (target.subresource, method) {
             (None, &Method::POST) if is_virtual && !named && placed => Some(Self::Create),
             _ if is_virtual => None,
+            (_, &Method::GET | &Method::HEAD) if target.watch_only => Some(Self::Watch),
+            _ if target.watch_only => None,
             (Some(Subresource::Binding | Subresource::Eviction | Subresource::Token), &Method::POST) => {
                 Some(Self::Create)
             }
@@ -162,6 +179,8 @@ pub(crate) fn parse(path: &str, resources: &Resources) -> Route {
         ["openid", "v1", "jwks"] => Route::KeySet,
         ["svcd.io", "v1", "join"] => Route::Join,
         ["svcd.io", "v1", "cluster"] => Route::Cluster,
+        ["api", version, "watch", rest @ ..] => watched("", version, rest, resources),
+        ["apis", group, version, "watch", rest @ ..] => watched(group, version, rest, resources),
         ["api", version, rest @ ..] => objects("", version, rest, resources),
         ["apis", group, version, rest @ ..] => objects(group, version, rest, resources),
         _ => Route::Unknown,
@@ -213,6 +232,14 @@ fn objects(group: &str, version: &str, rest: &[&str], resources: &Resources) -> 
     found.map_or(Route::Unknown, Route::Object)
 }
 
+/// `/api/v1/watch/…`: deprecated since before 1.11, and served all the same.
+fn watched(group: &str, version: &str, rest: &[&str], resources: &Resources) -> Route {
+    match objects(group, version, rest, resources) {
+        Route::Object(target) => target.watched().map_or(Route::Unknown, Route::Object),
+        _ => Route::Unknown,
+    }
+}
+
 /// The slice that begins with `first` again.
 fn rest_of<'a>(rest: &'a [&'a str], first: &'a str) -> Vec<&'a str> {
     std::iter::once(first).chain(rest.iter().copied()).collect()
@@ -238,7 +265,8 @@ fn target(resource: &Arc<Resource>, namespace: Option<String>, rest: &[&str]) ->
         [name, sub] => (Some((*name).to_owned()), Some(subresource(resource, sub)?)),
         _ => return None,
     };
-    Some(Target { resource: Arc::clone(resource), namespace, name, subresource })
+    let resource = Arc::clone(resource);
+    Some(Target { resource, namespace, name, subresource, watch_only: false, selected: None })
 }
 
 fn subresource(resource: &Resource, name: &str) -> Option<Subresource> {

@@ -10,13 +10,13 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::Peer;
 use crate::deadlines::Deadlines;
+use crate::quota::Quota;
 use crate::server::ApiServer;
 
 /// How long requests under way may take once the server shuts down.
@@ -26,6 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Largest head of a request.
 const HEAD_BYTES: u32 = 64 * 1024;
 const STREAMS: u32 = 1000;
+/// How much is kept of an HTTP/2 stream whose client does not read.
+const SEND_BYTES: usize = 64 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -55,7 +57,7 @@ impl ApiServer {
         let listener = TcpListener::from_std(listener)?;
         self.bootstrap().await.map_err(ServeError::Bootstrap)?;
         let acceptor = TlsAcceptor::from(tls);
-        let slots = Arc::new(Semaphore::new(self.config.limits.connections));
+        let slots = Quota::new(self.config.limits.connections);
         let tasks = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -70,8 +72,8 @@ impl ApiServer {
                     continue;
                 }
             };
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                tracing::warn!(%from, "too many connections; one was refused");
+            let Some(slot) = slots.take(from.ip(), 1) else {
+                tracing::warn!(%from, "too many connections, from there or in all; one was refused");
                 continue;
             };
             let (server, acceptor, shutdown) = (Arc::clone(&self), acceptor.clone(), shutdown.clone());
@@ -82,8 +84,9 @@ impl ApiServer {
                 drop(slot);
             });
         }
-        drop(listener);
+        // First it says so, then it does not listen any more: whoever looks at `/readyz` is never ahead of it.
         self.drain();
+        drop(listener);
         tasks.close();
         tasks.wait().await;
         Ok(())
@@ -112,7 +115,7 @@ impl ApiServer {
         };
         let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let peer = Peer::from_certificate(certificate, shutdown.clone());
+        let peer = Peer::from_certificate(certificate, from, shutdown.clone());
         let service = TowerToHyperService::new(self.router(peer));
         let io = TokioIo::new(Deadlines::new(tls, limits.header_timeout, limits.write_timeout));
         let builder = builder(limits.header_timeout, h2);
@@ -144,6 +147,7 @@ fn builder(header_timeout: Duration, h2: bool) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_BYTES)
         .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(SEND_BYTES)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     if h2 { builder.http2_only() } else { builder.http1_only() }

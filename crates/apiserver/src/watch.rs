@@ -17,17 +17,20 @@ use svcd_store::{Batch, Event, ReadError, Record, Revision, Watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::WatchPermit;
 use crate::call::Call;
 use crate::errors::Failure;
 use crate::filter::Filter;
-use crate::limits::Permit;
 use crate::negotiate::Form;
 use crate::query::{ListOptions, Since};
 use crate::record;
 use crate::represent::{IncludeObject, View, json_response};
 use crate::resources::Resource;
+use crate::sending;
 use crate::server::ApiServer;
 
+/// A watch whose client does not even read its end is given up this long after it.
+const STUCK: Duration = Duration::from_secs(60);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How much of the initial state is put into one chunk.
 const CHUNK: usize = 64 * 1024;
@@ -37,7 +40,7 @@ impl ApiServer {
     pub(crate) async fn watch(
         self: &Arc<Self>,
         call: &Call,
-        permit: Permit,
+        permit: WatchPermit,
         closing: CancellationToken,
     ) -> Result<Response<Body>, Failure> {
         let options = ListOptions::parse(&call.query, true)?;
@@ -68,10 +71,12 @@ impl ApiServer {
             Ok(watch) => session.watch = Some(watch),
             Err(error) => session.fail(&error.into()),
         }
+        let given_up = session.deadline + STUCK;
         let frames = stream::unfold(session, |mut session| async move {
             session.next().await.map(|frame| (Ok::<_, Infallible>(frame), session))
         });
-        Ok(json_response(StatusCode::OK, &form.content_type(), Body::from_stream(frames)))
+        let body = sending::until(Body::from_stream(frames), given_up, ());
+        Ok(json_response(StatusCode::OK, &form.content_type(), body))
     }
 
     /// Finds out where a watch begins, and what it sends first.
@@ -141,7 +146,7 @@ struct Session {
     pending: VecDeque<Bytes>,
     columns_sent: bool,
     ended: bool,
-    _permit: Permit,
+    _permit: WatchPermit,
 }
 
 enum Turn {
@@ -195,7 +200,7 @@ impl Session {
         while out.len() < CHUNK {
             let Some(record) = self.initial.next() else {
                 if let Some(revision) = self.initial_end.take() {
-                    out.extend_from_slice(&self.bookmark_frame(revision, true));
+                    self.write_bookmark(&mut out, revision, true);
                 }
                 break;
             };
@@ -270,27 +275,20 @@ impl Session {
     fn bookmark(&mut self) {
         self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
         let Some(watch) = self.watch.as_ref().filter(|_| self.bookmarks) else { return };
-        let frame = self.bookmark_frame(watch.progress().max(self.after), false);
-        self.pending.push_back(frame);
+        // A revision that the store has not come to is promised to nobody.
+        let reached = watch.progress();
+        if reached >= self.after {
+            let mut frame = Vec::new();
+            self.write_bookmark(&mut frame, reached, false);
+            self.pending.push_back(frame.into());
+        }
     }
 
-    fn bookmark_frame(&self, revision: Revision, ends_initial: bool) -> Bytes {
-        let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
-        if ends_initial {
-            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
-        }
-        let object = match self.form {
-            Form::Whole => {
-                json!({ "kind": self.resource.info.kind, "apiVersion": self.resource.api_version, "metadata": metadata })
-            }
-            Form::Metadata(v) => {
-                json!({ "kind": "PartialObjectMetadata", "apiVersion": v.api_version(), "metadata": metadata })
-            }
-            Form::Table(v) => {
-                json!({ "kind": "Table", "apiVersion": v.api_version(), "metadata": metadata, "columnDefinitions": null, "rows": [] })
-            }
-        };
-        format!("{}\n", json!({ "type": "BOOKMARK", "object": object })).into()
+    /// A bookmark is an object of the watched kind with nothing but a revision, in the form that all others have.
+    fn write_bookmark(&mut self, out: &mut Vec<u8>, revision: Revision, ends_initial: bool) {
+        let note = if ends_initial { r#","annotations":{"k8s.io/initial-events-end":"true"}"# } else { "" };
+        let object = format!(r#"{}{revision}"{note}}}}}"#, self.resource.head);
+        self.write_frame(out, Change::Bookmark, object.as_bytes());
     }
 
     /// Tells the client what went wrong, as the last thing it hears.
@@ -307,6 +305,8 @@ pub(crate) enum Change {
     Added,
     Modified,
     Deleted,
+    /// Nothing has changed, up to here.
+    Bookmark,
 }
 
 impl Change {
@@ -315,6 +315,7 @@ impl Change {
             Self::Added => br#"{"type":"ADDED","object":"#,
             Self::Modified => br#"{"type":"MODIFIED","object":"#,
             Self::Deleted => br#"{"type":"DELETED","object":"#,
+            Self::Bookmark => br#"{"type":"BOOKMARK","object":"#,
         }
     }
 }

@@ -23,6 +23,10 @@ mod rbac;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]
+mod revisions;
+#[cfg(test)]
+mod selection;
+#[cfg(test)]
 mod sockets;
 #[cfg(test)]
 mod tokens;
