@@ -113,7 +113,32 @@ pub(crate) struct ServerArgs {
     #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
     pub(crate) token_ttl: Duration,
     #[command(flatten)]
+    pub(crate) audit: AuditArgs,
+    #[command(flatten)]
     pub(crate) node: NodeArgs,
+}
+
+/// Flags of the audit log.
+#[derive(Args, Debug)]
+pub(crate) struct AuditArgs {
+    /// Tell of every request to the API in this file, `-` for the standard output: audit.k8s.io/v1 Events, one a line, when a
+    /// watch begins and when a request has ended. SIGHUP opens the file anew.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// How much to tell; what is in Secrets and tokens is never told.
+    #[arg(long, value_enum, default_value = "metadata", requires = "audit_log")]
+    pub(crate) audit_level: Level,
+}
+
+/// How much the audit log tells.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Level {
+    /// Who asked for what, when, and what came of it.
+    Metadata,
+    /// Also what was sent.
+    Request,
+    /// Also what was answered.
+    Requestresponse,
 }
 
 /// Flags of `svcd agent`.

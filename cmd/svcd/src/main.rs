@@ -3,6 +3,7 @@
 
 mod address;
 mod agent;
+mod audit;
 mod cli;
 mod failure;
 mod lab;

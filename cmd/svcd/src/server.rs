@@ -13,7 +13,7 @@ use svcd_store::Embedded;
 
 use crate::cli::ServerArgs;
 use crate::failure::Failure;
-use crate::{address, agent, names, notify, privileges, token};
+use crate::{address, agent, audit, names, notify, privileges, token};
 
 /// How long everything may take to end in order.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -41,7 +41,9 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     fresh.keep();
 
     let lifecycle = Lifecycle::with_signals()?;
-    let api = ApiServer::new(store.clone(), ca.clone(), api_config(&args, &cluster));
+    let audit = audit::open(&args.audit, &lifecycle)?;
+    let config = svcd_apiserver::Config { audit: audit.clone(), ..api_config(&args, &cluster) };
+    let api = ApiServer::new(store.clone(), ca.clone(), config);
     lifecycle.spawn_essential("API server", api.clone().serve(listener, tls, lifecycle.token()));
     let client = kube::Client::new(api.in_process(User::master("system:svcd")), "default");
     let config = controllers_config(&args, &cluster, &ca, advertise);
@@ -66,7 +68,11 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
         lifecycle.spawn_essential("node", svcd_node::run(config, client, notify::ready, lifecycle.token()));
     }
     let ended = lifecycle.finish(DRAIN).await;
-    tokio::task::spawn_blocking(move || store.close()).await.map_err(|e| Failure::new(e, ""))?;
+    let closing = tokio::task::spawn_blocking(move || {
+        store.close();
+        audit.inspect(svcd_apiserver::AuditLog::close);
+    });
+    closing.await.map_err(|e| Failure::new(e, ""))?;
     Ok(ended?)
 }
 

@@ -221,11 +221,8 @@ mod tests {
     async fn who_goes_away_while_waiting_leaves_no_trace() {
         let fairness = Fairness::new(0, Duration::from_secs(3600));
         let mut held = Vec::new();
-        loop {
-            match tokio::time::timeout(SOON, fairness.enter(workload(), "alice")).await {
-                Ok(seat) => held.push(seat.unwrap()),
-                Err(_) => break,
-            }
+        while let Ok(seat) = tokio::time::timeout(SOON, fairness.enter(workload(), "alice")).await {
+            held.push(seat.unwrap());
         }
         assert!(fairness.shared.state().waiting.is_empty());
         drop(held);

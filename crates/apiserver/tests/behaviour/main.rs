@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod applies;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod claims;
