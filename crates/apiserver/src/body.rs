@@ -77,11 +77,36 @@ pub(crate) fn parse_json(body: &[u8]) -> Result<Parsed, Failure> {
     Ok(Parsed { value, duplicates })
 }
 
+/// More open brackets than this are no object of ours. The scanner looks at all that are open for each new one, so that a
+/// body full of them would keep it busy for hours; it would find the nesting too deep only after that.
+const OPEN_BRACKETS: usize = 2000;
+
 /// Parses YAML (and so JSON).
 pub(crate) fn parse_yaml(body: &[u8]) -> Result<Parsed, Failure> {
+    // Most of what is sent as YAML is JSON (`kubectl apply --server-side`), which is read in one pass.
+    if let Ok((value, duplicates)) = json::parse(body) {
+        return Ok(Parsed { value, duplicates });
+    }
+    if open_brackets(body) > OPEN_BRACKETS {
+        return Err(Failure::bad_request("yaml: cannot be read: it is nested too deeply"));
+    }
     let value = serde_norway::from_slice(body)
         .map_err(|error| Failure::bad_request(format!("yaml: cannot be read: {error}")))?;
     Ok(Parsed { value, duplicates: Vec::new() })
+}
+
+/// The most brackets that are open at once; those in texts are counted too, and usually close again.
+fn open_brackets(body: &[u8]) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in body {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// The body of options (DeleteOptions); nothing at all when it is empty.

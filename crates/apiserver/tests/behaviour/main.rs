@@ -21,6 +21,8 @@ mod events;
 #[cfg(test)]
 mod kube_rs;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod rbac;
 #[cfg(test)]
 mod reads;
@@ -28,6 +30,8 @@ mod reads;
 mod revisions;
 #[cfg(test)]
 mod selection;
+#[cfg(test)]
+mod served;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]

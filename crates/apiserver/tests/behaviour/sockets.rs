@@ -1,94 +1,17 @@
-//! The socket: TLS, identities, HTTP/1.1 and HTTP/2, limits, shutdown.
+//! The socket: TLS, identities, HTTP/1.1 and HTTP/2, how connections begin and end.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use svcd_apiserver::{Config, Limits, MASTERS};
-use svcd_pki::{AltName, KeyPairPem, server_config};
-use svcd_store::Options;
+use hyper_util::rt::TokioIo;
+use svcd_apiserver::Limits;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{CONFIG_MAPS, Cluster, PATIENCE, config_map};
-
-struct Served {
-    cluster: Cluster,
-    address: SocketAddr,
-    shutdown: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Served {
-    async fn new(limits: Limits) -> Self {
-        let cluster = Cluster::with(Config { limits, ..Config::default() }, Options::default()).await;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let tls = server_config(&cluster.ca, &[AltName::from("localhost")]).unwrap();
-        let shutdown = CancellationToken::new();
-        let serving = Arc::clone(&cluster.server).serve(listener, tls, shutdown.clone());
-        let task = tokio::spawn(async move { serving.await.unwrap() });
-        Self { cluster, address, shutdown, task }
-    }
-
-    async fn connect(&self, identity: Option<&KeyPairPem>, protocol: &str) -> TlsStream<TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.cluster.ca.certificate_der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(svcd_pki::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let chain =
-                    CertificateDer::pem_slice_iter(pair.cert.as_bytes()).map(Result::unwrap).collect();
-                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-        };
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
-    }
-
-    fn admin(&self) -> KeyPairPem {
-        self.cluster.ca.issue_client("admin", &[MASTERS], Duration::from_secs(3600)).unwrap()
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.expect("the server stops").unwrap();
-    }
-}
-
-type H2 = hyper::client::conn::http2::SendRequest<Body>;
-
-async fn h2(stream: TlsStream<TcpStream>) -> H2 {
-    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (sender, connection) = handshake.await.unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
-fn get(path: &str) -> Request<Body> {
-    Request::builder()
-        .uri(format!("https://localhost{path}"))
-        .header("host", "localhost")
-        .body(Body::empty())
-        .unwrap()
-}
+use crate::cluster::{CONFIG_MAPS, PATIENCE, config_map};
+use crate::served::{Served, get, h2};
 
 #[tokio::test]
 async fn the_client_certificate_is_the_identity() {
@@ -140,7 +63,6 @@ async fn shutting_down_ends_watches_cleanly_and_says_not_ready() {
 
 #[tokio::test]
 async fn silent_clients_are_let_go() {
-    use tokio::io::AsyncReadExt as _;
     let short = Duration::from_millis(100);
     let served =
         Served::new(Limits { handshake_timeout: short, header_timeout: short, ..Limits::default() }).await;
@@ -180,5 +102,115 @@ async fn too_many_watches_are_told_to_come_back() {
     );
     assert_eq!(sender.send_request(get(CONFIG_MAPS)).await.unwrap().status(), StatusCode::OK);
     drop((first, second, sender));
+    served.stop().await;
+}
+
+/// One client's connections leave room for those of others.
+#[tokio::test]
+async fn one_address_never_takes_all_connections() {
+    let served = Served::new(Limits { connections: 4, ..Limits::default() }).await;
+    let admin = served.admin();
+    let first = served.connect(Some(&admin), "h2").await;
+    let _second = served.connect(Some(&admin), "h2").await;
+    let mut third = TcpStream::connect(served.address).await.unwrap();
+    let read = tokio::time::timeout(PATIENCE, third.read(&mut [0; 1])).await.expect("closed in time");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    drop(first);
+    crate::served::eventually("a place that was given up can be had", async || {
+        let Ok(mut stream) = TcpStream::connect(served.address).await else { return false };
+        // A place is held open; the lack of one is closed at once.
+        tokio::time::timeout(Duration::from_millis(100), stream.read(&mut [0; 1])).await.is_err()
+    })
+    .await;
+    served.stop().await;
+}
+
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// On HTTP/1.1 too the body of a watch ends properly: its last chunk is there.
+#[tokio::test]
+async fn shutting_down_ends_the_chunks_of_a_watch_and_lets_requests_finish() {
+    let served = Served::new(Limits::default()).await;
+    let admin = served.admin();
+    let mut watch = served.connect(Some(&admin), "http/1.1").await;
+    let head = format!("GET {CONFIG_MAPS}?watch=true HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    watch.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = tokio::time::timeout(PATIENCE, watch.read(&mut answer)).await.unwrap().unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 200 OK"));
+    let mut write = served.connect(Some(&admin), "http/1.1").await;
+    let body = config_map("late").to_string();
+    let (begun, rest) = body.split_at(10);
+    let length = body.len();
+    let head = format!(
+        "POST {CONFIG_MAPS} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{begun}"
+    );
+    write.write_all(head.as_bytes()).await.unwrap();
+    write.flush().await.unwrap();
+    let mut idle = served.connect(Some(&admin), "http/1.1").await;
+    crate::served::eventually("all three connections are there", async || {
+        served.metrics().await.contains("apiserver_open_connections 3")
+    })
+    .await;
+    served.shutdown.cancel();
+    let mut ended = Vec::new();
+    tokio::time::timeout(PATIENCE, watch.read_to_end(&mut ended)).await.unwrap().unwrap();
+    assert!(ended.ends_with(LAST_CHUNK), "{:?}", String::from_utf8_lossy(&ended));
+    // Who looks at readyz when the port is closed is told why.
+    crate::served::eventually("the port is closed", async || {
+        TcpStream::connect(served.address).await.is_err()
+    })
+    .await;
+    assert_eq!(served.cluster.admin.get("/readyz").await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(served.cluster.admin.get("/livez").await.status, StatusCode::OK);
+    let nothing = tokio::time::timeout(PATIENCE, idle.read_to_end(&mut Vec::new())).await.unwrap();
+    assert!(matches!(nothing, Ok(0) | Err(_)));
+    write.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, write.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 201 Created"), "{:?}", String::from_utf8_lossy(&answer));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_ahead_are_answered_in_order() {
+    let served = Served::new(Limits::default()).await;
+    let mut stream = served.connect(Some(&served.admin()), "http/1.1").await;
+    let mut ahead = String::new();
+    for n in 0..100 {
+        ahead += &format!("GET {CONFIG_MAPS}/c{n} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    }
+    ahead += "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let (mut reader, mut writer) = tokio::io::split(&mut stream);
+    let mut answers = Vec::new();
+    let (written, read) = tokio::join!(
+        writer.write_all(ahead.as_bytes()),
+        tokio::time::timeout(PATIENCE, reader.read_to_end(&mut answers))
+    );
+    written.unwrap();
+    read.unwrap().unwrap();
+    let text = String::from_utf8(answers).unwrap();
+    let named: Vec<usize> =
+        (0..100).map(|n| text.find(&format!("configmaps \\\"c{n}\\\"")).unwrap()).collect();
+    assert!(named.is_sorted());
+    assert!(text.ends_with("ok"));
+    served.stop().await;
+}
+
+/// Streams that are opened and reset as fast as they can be end their connection at most, not the server.
+#[tokio::test]
+async fn a_flood_of_resets_hurts_nobody_else() {
+    let served = Served::new(Limits::default()).await;
+    let mut flood = h2(served.connect(Some(&served.admin()), "h2").await).await;
+    for _ in 0..5000 {
+        if flood.ready().await.is_err() {
+            break;
+        }
+        drop(flood.send_request(get(CONFIG_MAPS)));
+        tokio::task::yield_now().await;
+    }
+    let mut other = h2(served.connect(Some(&served.admin()), "h2").await).await;
+    assert_eq!(other.send_request(get(CONFIG_MAPS)).await.unwrap().status(), StatusCode::OK);
+    drop((flood, other));
     served.stop().await;
 }
