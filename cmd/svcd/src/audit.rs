@@ -1,6 +1,6 @@
 //! `--audit-log` and `--audit-level`: opening the log, and opening it anew on SIGHUP, for whoever rotates it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use svcd_apiserver::{AuditLevel, AuditLog, AuditTarget};
 use svcd_runtime::Lifecycle;
@@ -30,7 +30,7 @@ pub(crate) fn open(args: &AuditArgs, lifecycle: &Lifecycle) -> Result<Option<Aud
     Ok(Some(log))
 }
 
-fn unusable(path: &PathBuf, error: &std::io::Error) -> Failure {
+fn unusable(path: &Path, error: &std::io::Error) -> Failure {
     let what = format!("--audit-log {} cannot be opened: {error}", path.display());
     Failure::new(what, "name a file in a directory that is there, or - for the standard output")
 }

@@ -22,7 +22,7 @@ async fn appears(file: &Path, uri: &str) {
 }
 
 #[tokio::test]
-async fn d_the_audit_log_survives_rotation_and_the_end() {
+async fn the_audit_log_survives_rotation_and_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.log");
     let path = file.to_str().unwrap();

@@ -367,7 +367,7 @@ async fn begin(server: &Server) -> (Arc<Run>, Revision) {
 
 /// Everything that rules of watches and of the store promise, with a server that is killed again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d_what_many_clients_see_is_one_history_also_over_kills() {
+async fn what_many_clients_see_is_one_history_also_over_kills() {
     let mut server = Server::start(&[]).await;
     let (run, first) = begin(&server).await;
     let mut tasks = JoinSet::new();
