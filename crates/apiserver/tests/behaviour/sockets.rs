@@ -138,18 +138,14 @@ async fn shutting_down_ends_the_chunks_of_a_watch_and_lets_requests_finish() {
     let mut answer = vec![0; 4096];
     let read = tokio::time::timeout(PATIENCE, watch.read(&mut answer)).await.unwrap().unwrap();
     assert!(answer[..read].starts_with(b"HTTP/1.1 200 OK"));
-    let mut write = served.connect(Some(&admin), "http/1.1").await;
-    let body = config_map("late").to_string();
-    let (begun, rest) = body.split_at(10);
-    let length = body.len();
-    let head = format!(
-        "POST {CONFIG_MAPS} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{begun}"
-    );
-    write.write_all(head.as_bytes()).await.unwrap();
-    write.flush().await.unwrap();
+    let mut slow = served.connect(Some(&admin), "http/1.1").await;
+    // It waits for three seconds and then says so.
+    let head = format!("GET {CONFIG_MAPS}?resourceVersion=99999 HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    slow.write_all(head.as_bytes()).await.unwrap();
     let mut idle = served.connect(Some(&admin), "http/1.1").await;
-    crate::served::eventually("all three connections are there", async || {
-        served.metrics().await.contains("apiserver_open_connections 3")
+    crate::served::eventually("the slow request is worked on", async || {
+        let metrics = served.metrics().await;
+        metrics.contains(r#"current_executing_requests{priority_level="exempt",flow_schema="exempt"} 1"#)
     })
     .await;
     served.shutdown.cancel();
@@ -165,10 +161,9 @@ async fn shutting_down_ends_the_chunks_of_a_watch_and_lets_requests_finish() {
     assert_eq!(served.cluster.admin.get("/livez").await.status, StatusCode::OK);
     let nothing = tokio::time::timeout(PATIENCE, idle.read_to_end(&mut Vec::new())).await.unwrap();
     assert!(matches!(nothing, Ok(0) | Err(_)));
-    write.write_all(rest.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(PATIENCE, write.read_to_end(&mut answer)).await.unwrap().unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 201 Created"), "{:?}", String::from_utf8_lossy(&answer));
+    tokio::time::timeout(PATIENCE, slow.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 504 Gateway Timeout"), "{:?}", String::from_utf8_lossy(&answer));
     served.stop().await;
 }
 
