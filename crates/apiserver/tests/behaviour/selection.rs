@@ -43,6 +43,7 @@ const FIELDS: &[(&str, &[&str])] = &[
             "type",
         ],
     ),
+    ("/apis/certificates.k8s.io/v1/certificatesigningrequests", &["spec.signerName"]),
     ("/apis/apps/v1/replicasets", &["status.replicas"]),
     ("/apis/apps/v1/deployments", &[]),
     ("/api/v1/configmaps", &[]),

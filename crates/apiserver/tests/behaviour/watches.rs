@@ -215,6 +215,13 @@ async fn bookmarks_come_in_the_form_that_was_asked_for() {
     let bookmark = metadata.next().await.unwrap();
     assert_eq!(bookmark["object"]["kind"], "PartialObjectMetadata");
     assert_eq!(bookmark["object"]["metadata"], end);
+    // Also of a kind that is stored as another.
+    let events = path.replace(CONFIG_MAPS, "/apis/events.k8s.io/v1/events");
+    let bookmark = cluster.admin.watch(&events).await.next().await.unwrap();
+    let wanted = json!({ "kind": "Event", "apiVersion": "events.k8s.io/v1", "metadata": end });
+    for (field, value) in wanted.as_object().unwrap() {
+        assert_eq!(&bookmark["object"][field], value, "{bookmark}");
+    }
     cluster.admin.post(CONFIG_MAPS, &config_map("a")).await.expect(201);
     let table = tables.next().await.unwrap();
     assert!(table["object"]["columnDefinitions"].is_null(), "columns come once");
