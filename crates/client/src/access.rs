@@ -162,7 +162,7 @@ mod tests {
             let error = Access::from_kubeconfig(&text).unwrap_err().to_string();
             assert!(error.contains(&format!("no {what} ")), "{error}");
         }
-        let error = Access::from_kubeconfig(&text().replace("Q0E=", "?")).unwrap_err().to_string();
+        let error = Access::from_kubeconfig(&text().replace("Q0E=", "Q0_E")).unwrap_err().to_string();
         assert!(error.contains("certificate-authority-data"), "{error}");
     }
 }
