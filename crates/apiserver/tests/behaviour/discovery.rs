@@ -148,6 +148,12 @@ async fn openapi_v2_in_protobuf_and_in_json() {
     let spec = &document["definitions"]["io.k8s.api.core.v1.ServiceSpec"]["properties"];
     assert_eq!(spec["ports"]["items"], json!({ "$ref": "#/definitions/io.k8s.api.core.v1.ServicePort" }));
     assert_eq!(spec["ports"]["x-kubernetes-patch-merge-key"], "port");
+    // kubectl up to 1.26 looks for these before it patches with them.
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
+    let parameters: Vec<&str> =
+        patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(parameters, ["dryRun", "fieldManager", "fieldValidation", "force"]);
 }
 
 #[tokio::test]
