@@ -38,7 +38,9 @@ impl Patch {
             JSON_PATCH => Ok(Self::Json),
             MERGE_PATCH => Ok(Self::Merge),
             STRATEGIC_PATCH => Ok(Self::Strategic),
-            _ => Err(Failure::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH])),
+            _ => {
+                Err(Failure::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH]))
+            }
         }
     }
 
