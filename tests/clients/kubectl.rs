@@ -37,7 +37,8 @@ pub(crate) fn trials() -> Vec<Planned> {
     .collect()
 }
 
-fn play(text: &str, place: Place, age: Age, programs: &Path) -> Result<(), Failed> {
+/// Plays a transcript with the kubectl in a directory.
+pub(crate) fn play(text: &str, place: Place, age: Age, programs: &Path) -> Result<(), Failed> {
     let transcript = Transcript::parse(text)?;
     let stage = Stage::set(place, age, programs)?;
     for item in &transcript.items {

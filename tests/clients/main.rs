@@ -8,6 +8,7 @@ mod kubectl;
 mod place;
 mod programs;
 mod transcript;
+mod upstream;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -21,6 +22,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut planned = kubectl::trials();
     planned.extend(programs::trials());
+    planned.extend(upstream::trials());
     let lacking: Vec<String> = planned
         .iter()
         .filter_map(|planned| Some(format!("{}: {}", planned.trial.name(), planned.lacks.as_ref()?)))

@@ -1,8 +1,7 @@
 //! Where clients find a cluster: a control plane alone, or a lab where pods run.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,6 +15,8 @@ pub(crate) enum Place {
     Server,
     /// A lab with two workers.
     Lab,
+    /// A control plane of a trial's own.
+    Own(&'static Server),
 }
 
 impl Place {
@@ -23,8 +24,9 @@ impl Place {
     pub(crate) fn run(self, command: &mut Command) -> Done {
         command.stdin(Stdio::null());
         let netns = match self {
-            Self::Server => &Server::shared().netns,
+            Self::Server => Server::shared().netns(),
             Self::Lab => lab().machine(),
+            Self::Own(server) => server.netns(),
         };
         netns.output(command).into()
     }
@@ -34,6 +36,7 @@ impl Place {
         match self {
             Self::Server => Server::shared().kubeconfig(),
             Self::Lab => lab().dir().join("control-plane/admin.kubeconfig"),
+            Self::Own(server) => server.kubeconfig(),
         }
     }
 }
@@ -49,54 +52,68 @@ fn lab() -> &'static Lab {
     LAB.get_or_init(|| Lab::up(2))
 }
 
-/// A control plane in a namespace of its own, for this process. It ends with this process, however that ends: its parent
-/// is a shell that waits for the end of its input.
-struct Server {
+/// A control plane in a namespace of its own. It and the programs beside it end with this process, however that ends.
+pub(crate) struct Server {
     netns: Netns,
     scratch: tempfile::TempDir,
-    _guard: Child,
 }
 
 impl Server {
     fn shared() -> &'static Self {
-        static SERVER: OnceLock<Server> = OnceLock::new();
-        SERVER.get_or_init(Self::start)
+        static SERVER: OnceLock<&'static Server> = OnceLock::new();
+        SERVER.get_or_init(|| Self::start(&[]))
     }
 
-    fn start() -> Self {
-        let netns = Netns::new("clients");
+    /// Starts one, with further flags, and waits until it is ready.
+    pub(crate) fn start(flags: &[&str]) -> &'static Self {
         let scratch = tempfile::tempdir().expect("a directory for the server");
-        let guard = netns.enter(|| {
-            let script = r#""$1" server --no-agent --data-dir "$2/data" --listen 127.0.0.1:6443 <&- >"$2/log" 2>&1 &
-                read _; kill $!; wait; rm -rf "$2""#;
+        let server = Self { netns: Netns::new("clients"), scratch };
+        let data = server.directory().join("data").display().to_string();
+        let fixed = ["server", "--no-agent", "--listen", "127.0.0.1:6443", "--data-dir", &data];
+        server.spawn("svcd", &binary(), &[&fixed, flags].concat());
+        server.wait();
+        Box::leak(Box::new(server))
+    }
+
+    /// Starts a program beside it, with a log of its name. The program's parent is a shell that waits for the end of its
+    /// input, which is this process's: whatever happens to this process, the shell ends the program.
+    pub(crate) fn spawn(&self, name: &str, program: &Path, arguments: &[&str]) {
+        let script = r#"log=$1; directory=$2; shift 2; "$@" <&- >"$log" 2>&1 &
+            read _; kill $!; wait; rm -rf "$directory""#;
+        let guard = self.netns.enter(|| {
             let mut command = Command::new("sh");
-            command.args(["-c", script, "server"]).arg(binary()).arg(scratch.path()).stdin(Stdio::piped());
+            command.args(["-c", script, "guard"]).arg(self.directory().join(name)).arg(self.directory());
+            command.arg(program).args(arguments).env("HOME", self.directory()).stdin(Stdio::piped());
             command.spawn().expect("sh is there")
         });
-        let server = Self { netns, scratch, _guard: guard };
-        server.wait();
-        server
+        // Its input stays open as long as this process lives.
+        std::mem::forget(guard);
     }
 
     fn wait(&self) {
         eventually("the server is ready", || {
             let mut curl = Command::new("curl");
             let output = self.netns.output(curl.args(["-ksf", "https://127.0.0.1:6443/readyz"]));
-            if output.status.success() && self.kubeconfig().exists() { Ok(()) } else { Err(self.log()) }
+            let ready = output.status.success() && self.kubeconfig().exists();
+            if ready { Ok(()) } else { Err(self.log("svcd")) }
         });
     }
 
-    fn kubeconfig(&self) -> PathBuf {
-        self.scratch.path().join("data/admin.kubeconfig")
+    pub(crate) fn netns(&self) -> &Netns {
+        &self.netns
     }
 
-    fn log(&self) -> String {
-        text(&self.scratch.path().join("log"))
+    /// A directory that is gone with this process.
+    pub(crate) fn directory(&self) -> &Path {
+        self.scratch.path()
     }
-}
 
-fn text(path: &Path) -> String {
-    let mut text = String::new();
-    let _ = std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text));
-    text
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.directory().join("data/admin.kubeconfig")
+    }
+
+    /// What a program beside it has logged.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory().join(name)).unwrap_or_default()
+    }
 }
