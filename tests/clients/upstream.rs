@@ -99,16 +99,19 @@ fn controllers() -> Result<(), Failed> {
     start(server, "kube-controller-manager", &flags)?;
     start(server, "kube-scheduler", &[&scheduler, "--secure-port=0"])?;
     let programs = cache::dir().join("kubectl/1.36");
-    kubectl::play(include_str!("kubectl/upstream.txt"), Place::Own(server), Age(36), &programs)?;
-    no_complaints(server, &["kube-controller-manager", "kube-scheduler"])
+    let played = kubectl::play(include_str!("kubectl/upstream.txt"), Place::Own(server), Age(36), &programs);
+    // What they complain of may well be why they did not do their part.
+    no_complaints(server, &["kube-controller-manager", "kube-scheduler"])?;
+    played
 }
 
 /// kube-proxy on the server's machine: a Service that it forwards, by endpoints of our EndpointSlices.
 fn proxy(mode: &str) -> Result<(), Failed> {
     let server = Server::start(&[]);
     let machine = server.netns();
-    machine.ip("link add pods type dummy");
+    machine.ip("link add pods type veth peer name others");
     machine.ip("link set pods up");
+    machine.ip("link set others up");
     machine.ip(&format!("address add {POD}/24 dev pods"));
     machine.ip("route add default dev pods");
     let _pod = Whoami::start(machine, 8080, "pod");
