@@ -85,6 +85,6 @@ fi
 if [ "${1:-}" = upstream ]; then
     echo "building upstream's kube-proxy, kube-scheduler and kube-controller-manager; the first time takes many minutes"
     mkdir -p "$cache/upstream"
-    (cd upstream && "$go" build -trimpath -ldflags '-s -w' -o "$cache/upstream/" tool) || exit
+    (cd upstream && "$go" build -trimpath -ldflags '-s -w' -o "$cache/upstream/" tool ./absent) || exit
 fi
 exit 0
