@@ -1,5 +1,5 @@
 # The commands of this project. Each installs what it needs first (tests/setup.sh).
-.PHONY: lab test lint check bench dist setup
+.PHONY: lab test test-upstream lint check bench dist setup
 CARGO ?= cargo
 
 lab: setup ## A cluster on this machine: a control plane and three workers
@@ -10,9 +10,15 @@ lab: setup ## A cluster on this machine: a control plane and three workers
 HOST = $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 RUNNER = $(shell [ "$$(id -u)" -eq 0 ] || echo CARGO_TARGET_$(HOST)_RUNNER="sudo -E")
 
-test: setup ## All tests
+test: ## All tests
+	@tests/setup.sh clients
 	$(CARGO) build -q --workspace --all-targets
 	env $(RUNNER) $(CARGO) test --workspace
+
+test-upstream: ## Upstream's controllers, scheduler and proxy against ours; builds them first, for an hour
+	tests/setup.sh upstream
+	$(CARGO) build -q -p svcd
+	env $(RUNNER) SVCD_TEST_UPSTREAM=1 $(CARGO) test -p svcd-tests --test clients upstream::
 
 lint: ## What CI checks besides the tests
 	tests/setup.sh lint

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, the lab and the tests need and this machine lacks, with apt-get (through sudo when not root).
-# Prints nothing when nothing is missing. `tests/setup.sh lint` adds what the lints need.
+# Prints nothing when nothing is missing. `tests/setup.sh lint` adds what the lints need, `tests/setup.sh clients` the clients
+# that the tests of the API run, `tests/setup.sh upstream` upstream's own control plane besides.
 set -euo pipefail
 
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -49,6 +50,11 @@ if ! command -v kubectl >/dev/null; then
         kubectl_from_stable || echo "kubectl could not be installed; get it from https://kubernetes.io/docs/tasks/tools" >&2
     fi
 fi
+
+# The clients of tests/clients, in a cache outside the repository.
+case "${1:-}" in
+clients | upstream) "$(dirname "$0")/clients/setup.sh" "$@" ;;
+esac
 
 # A debug build is enough for a tool that only reads manifests, and is there in a quarter of the time.
 if [ "${1:-}" = lint ] && ! cargo deny --version >/dev/null 2>&1; then

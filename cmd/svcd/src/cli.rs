@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
+use svcd_controllers::ControllerName;
 use svcd_node::PortRange;
 
 use crate::failure::Failure;
@@ -109,6 +110,9 @@ pub(crate) struct ServerArgs {
     /// How long a node may be silent before it is NotReady, in seconds.
     #[arg(long, default_value = "40", value_name = "SECONDS", value_parser = seconds)]
     pub(crate) node_grace_period: Duration,
+    /// Leave a controller's work to somebody else (upstream's kube-controller-manager or kube-scheduler, say); may be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) disable_controllers: Vec<ControllerName>,
     /// How long the printed join token is good for, in hours.
     #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
     pub(crate) token_ttl: Duration,
@@ -269,6 +273,17 @@ mod tests {
     fn the_definition_is_sound() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn controllers_are_left_out_by_name() {
+        let parse = |names| Cli::try_parse_from(["svcd", "server", "--disable-controllers", names]);
+        let Command::Server(args) = parse("scheduler,deployment").unwrap().command else {
+            panic!("a server")
+        };
+        assert_eq!(args.disable_controllers.len(), 2);
+        let error = parse("scheduler,foo").unwrap_err().to_string();
+        assert!(error.contains("'foo'") && error.contains("there are bootstrap, daemonset"), "{error}");
     }
 
     #[test]

@@ -194,6 +194,7 @@ fn controllers_config(
     let mut config =
         svcd_controllers::Config::new(services, pods, cluster.dns_address, advertise, Arc::clone(ca));
     config.node_grace = args.node_grace_period;
+    config.disabled.clone_from(&args.disable_controllers);
     config
 }
 

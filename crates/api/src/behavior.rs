@@ -36,6 +36,8 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     const SELECTABLE: &'static [&'static str] = &[];
     /// Merge keys besides those of metadata: path, keys (see [`Kind::merge_keys`]).
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] = &[];
+    /// See [`Kind::returns_deleted`].
+    const RETURNS_DELETED: bool = false;
     /// Where the kind has a pod's spec: `spec`, `spec.template.spec`.
     const POD_SPEC: Option<&'static str> = None;
     /// See [`Kind::deprecation`].
@@ -329,6 +331,10 @@ impl<B: Behavior> Kind for Adapter<B> {
 
     fn is_virtual(&self) -> bool {
         B::VIRTUAL
+    }
+
+    fn returns_deleted(&self) -> bool {
+        B::RETURNS_DELETED
     }
 
     fn merge_keys(&self, path: &str) -> Option<&'static [&'static str]> {

@@ -34,11 +34,29 @@ pub enum Verdict {
 /// # Errors
 /// A bad request when it is malformed, or names another pod.
 pub fn delete_options(eviction: &Value, pod: &str) -> Result<Value, ApiError> {
-    let typed = decode::typed::<Eviction>(eviction).map_err(|e| ApiError::bad_request(e.to_string()))?.object;
+    let bare = untyped(eviction)?;
+    let typed = decode::typed::<Eviction>(&bare).map_err(|e| ApiError::bad_request(e.to_string()))?.object;
     if typed.metadata.name.is_some_and(|name| name != pod) {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
     Ok(eviction["deleteOptions"].clone())
+}
+
+/// The object without the version that it says it has. `policy/v1beta1`, which kubectl up to 1.21 writes, has the same
+/// fields.
+fn untyped(eviction: &Value) -> Result<Value, ApiError> {
+    let said = |key: &str| eviction[key].as_str().unwrap_or_default();
+    let (version, kind) = (said("apiVersion"), said("kind"));
+    if !["", "policy/v1", "policy/v1beta1"].contains(&version) || !["", "Eviction"].contains(&kind) {
+        return Err(ApiError::bad_request(format!(
+            "no kind {kind:?} of version {version:?} can be posted here: it takes an Eviction of policy/v1 or policy/v1beta1"
+        )));
+    }
+    let mut bare = eviction.clone();
+    if let Some(fields) = bare.as_object_mut() {
+        fields.retain(|key, _| key != "apiVersion" && key != "kind");
+    }
+    Ok(bare)
 }
 
 /// Whether a pod may be evicted, given the budgets of its namespace.
@@ -203,5 +221,15 @@ mod tests {
         assert_eq!(delete_options(&eviction, "p").unwrap(), json!({ "gracePeriodSeconds": 1 }));
         assert_eq!(delete_options(&eviction, "q").unwrap_err().code(), 400);
         assert_eq!(delete_options(&json!({ "metadata": 1 }), "p").unwrap_err().code(), 400);
+        assert_eq!(delete_options(&json!([]), "p").unwrap_err().code(), 400);
+        for (version, kind, fits) in [
+            ("policy/v1", "Eviction", true),
+            ("policy/v1beta1", "Eviction", true),
+            ("v1", "Eviction", false),
+            ("policy/v1", "Pod", false),
+        ] {
+            let eviction = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "p" } });
+            assert_eq!(delete_options(&eviction, "p").is_ok(), fits, "{eviction}");
+        }
     }
 }

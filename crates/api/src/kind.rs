@@ -241,6 +241,12 @@ pub trait Kind: Send + Sync + 'static {
         false
     }
 
+    /// Does a DELETE that takes effect at once answer the object, rather than a `Status`? Typed clients take only what
+    /// upstream answers for the kind.
+    fn returns_deleted(&self) -> bool {
+        false
+    }
+
     /// What the object wants exclusively. `old` is the stored object on an update: claims that it already holds are
     /// listed with their exact value.
     fn claims(&self, _object: &Value, _old: Option<&Value>) -> Vec<Claim> {

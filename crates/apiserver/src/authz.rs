@@ -51,13 +51,15 @@ pub(crate) struct Objects<'a> {
 }
 
 impl<'a> Objects<'a> {
+    /// A namespace counts as an object within itself: who may do something in it by a Role there may get it too.
     pub(crate) fn of(verb: &'a str, target: &'a Target) -> Self {
+        let within = if target.resource.is_namespacing() { target.name() } else { target.namespace() };
         Self {
             verb,
             group: target.resource.info.group,
             resource: target.resource.info.plural,
             subresource: target.subresource.map_or("", subresource_name),
-            namespace: target.namespace(),
+            namespace: within,
             name: target.concerned_name(),
         }
     }

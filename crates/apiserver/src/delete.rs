@@ -185,6 +185,9 @@ impl ApiServer {
         let options = DeleteOptions::parse(&call.query, &body::parse_options(&call.headers, bytes)?)?;
         match self.delete_named(call, call.target.namespace(), call.target.name(), &options).await? {
             Deleted::Marked(written) => answer(call, StatusCode::OK, &written),
+            Deleted::Gone(written) if call.resource().kind.returns_deleted() => {
+                answer(call, StatusCode::OK, &written)
+            }
             Deleted::Gone(written) => Ok(gone(call, &written)),
         }
     }

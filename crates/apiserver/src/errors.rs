@@ -78,6 +78,12 @@ impl Failure {
         ApiError::not_found(&info.into(), name).into()
     }
 
+    /// A kind or subresource that a served version of a group does not have. kubectl shows the message of a `Status`;
+    /// of a plain 404 it makes a longer one.
+    pub(crate) fn no_such_resource() -> Self {
+        ApiError::no_such_path().into()
+    }
+
     /// A path that the server does not have.
     pub(crate) fn no_such_path() -> Self {
         Self { plain: true, ..ApiError::no_such_path().into() }

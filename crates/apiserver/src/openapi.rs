@@ -66,10 +66,11 @@ impl OpenApi {
         let types = resources.iter().flat_map(|r| types_of(r)).chain(common_types());
         let definitions = Definitions::unpack();
         let closure = definitions.closure(types);
+        let paths = all_paths(resources);
         if negotiate::wants_protobuf(headers) {
-            openapi_v2::protobuf(&closure, GIT_VERSION).answer(headers)
+            openapi_v2::protobuf(&paths, &closure, GIT_VERSION).answer(headers)
         } else {
-            openapi_v2::json(&closure, GIT_VERSION).answer(headers)
+            openapi_v2::json(&paths, &closure, GIT_VERSION).answer(headers)
         }
     }
 }
@@ -85,6 +86,17 @@ fn roots(resources: &Resources) -> Vec<(&'static str, &'static str, String)> {
     groups
         .flat_map(|(group, versions)| versions.into_iter().map(move |v| (group, v, root(group, v))))
         .collect()
+}
+
+/// The paths of all versions.
+fn all_paths(resources: &Resources) -> Map<String, Value> {
+    let mut paths = Map::new();
+    for (group, version, root) in roots(resources) {
+        for resource in resources.of_version(group, version) {
+            add_paths(&mut paths, &root, resource);
+        }
+    }
+    paths
 }
 
 /// The types that the paths of a kind speak of.

@@ -1,44 +1,25 @@
-//! OpenAPI v2, from the schemas of v3: in protobuf for kubectl (all versions for files with a `List`, versions before 1.27
-//! for everything), in JSON for others. It has the types; what the paths take stands in v3.
+//! OpenAPI v2, from v3: in protobuf for kubectl (all versions for files with a `List`, versions before 1.27 for everything),
+//! in JSON for others. It has the types whole, and of the operations what clients look for: the kind and the query
+//! parameters (kubectl up to 1.26 asks for a PATCH with `dryRun` before it sends one). The rest of them stands in v3.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::document::Document;
 
+mod protobuf;
+
 const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// Numbers of the fields of gnostic's `openapi.v2` messages.
-mod number {
-    pub(super) const DOCUMENT_SWAGGER: u32 = 1;
-    pub(super) const DOCUMENT_INFO: u32 = 2;
-    pub(super) const DOCUMENT_PATHS: u32 = 8;
-    pub(super) const DOCUMENT_DEFINITIONS: u32 = 9;
-    pub(super) const INFO_TITLE: u32 = 1;
-    pub(super) const INFO_VERSION: u32 = 2;
-    /// Of every message that is a map or a list: the entries.
-    pub(super) const ENTRY: u32 = 1;
-    pub(super) const NAMED_NAME: u32 = 1;
-    pub(super) const NAMED_VALUE: u32 = 2;
-    pub(super) const SCHEMA_REF: u32 = 1;
-    pub(super) const SCHEMA_FORMAT: u32 = 2;
-    pub(super) const SCHEMA_DESCRIPTION: u32 = 4;
-    pub(super) const SCHEMA_REQUIRED: u32 = 19;
-    pub(super) const SCHEMA_ADDITIONAL: u32 = 21;
-    pub(super) const SCHEMA_TYPE: u32 = 22;
-    pub(super) const SCHEMA_ITEMS: u32 = 23;
-    pub(super) const SCHEMA_PROPERTIES: u32 = 25;
-    pub(super) const SCHEMA_EXTENSION: u32 = 31;
-    pub(super) const ANY_YAML: u32 = 2;
-}
-
 type Schemas<'a> = BTreeMap<String, &'a str>;
+type Paths = Map<String, Value>;
 
 /// The document as JSON.
-pub(crate) fn json(schemas: &Schemas<'_>, version: &str) -> Document {
+pub(crate) fn json(paths: &Paths, schemas: &Schemas<'_>, version: &str) -> Document {
     let info = json!({ "title": "Kubernetes", "version": version });
-    let mut out = format!(r#"{{"swagger":"2.0","info":{info},"paths":{{}},"definitions":{{"#);
+    let paths: Value = paths.iter().map(|(path, item)| (path.clone(), path_item(item))).collect();
+    let mut out = format!(r#"{{"swagger":"2.0","info":{info},"paths":{paths},"definitions":{{"#);
     // One after the other, so that only one of them is in memory as a tree.
     for (at, (name, schema)) in schemas.iter().enumerate() {
         let comma = if at > 0 { "," } else { "" };
@@ -49,20 +30,28 @@ pub(crate) fn json(schemas: &Schemas<'_>, version: &str) -> Document {
 }
 
 /// The document in protobuf.
-pub(crate) fn protobuf(schemas: &Schemas<'_>, version: &str) -> Document {
-    let mut info = Message::default();
-    info.text(number::INFO_TITLE, "Kubernetes");
-    info.text(number::INFO_VERSION, version);
-    let mut definitions = Message::default();
-    for (name, schema) in schemas {
-        definitions.message(number::ENTRY, named(name, message(&parsed(schema))));
+pub(crate) fn protobuf(paths: &Paths, schemas: &Schemas<'_>, version: &str) -> Document {
+    let paths = paths.iter().map(|(path, item)| (path.as_str(), path_item(item)));
+    let schemas = schemas.iter().map(|(name, schema)| (name.as_str(), parsed(schema)));
+    Document::new(protobuf::document(version, paths, schemas).into(), MEDIA_TYPE)
+}
+
+/// What can be done at a path of v3, as v2 says the same.
+fn path_item(v3: &Value) -> Value {
+    let operations = v3.as_object().into_iter().flatten();
+    operations.map(|(method, operation)| (method.clone(), self::operation(operation))).collect()
+}
+
+fn operation(v3: &Value) -> Value {
+    let mut operation = Map::new();
+    for (word, value) in v3.as_object().into_iter().flatten().filter(|(word, _)| word.starts_with("x-")) {
+        operation.insert(word.clone(), value.clone());
     }
-    let mut document = Message::default();
-    document.text(number::DOCUMENT_SWAGGER, "2.0");
-    document.message(number::DOCUMENT_INFO, info);
-    document.message(number::DOCUMENT_PATHS, Message::default());
-    document.message(number::DOCUMENT_DEFINITIONS, definitions);
-    Document::new(document.0.into(), MEDIA_TYPE)
+    let parameters = v3["parameters"].as_array().into_iter().flatten();
+    let parameter = |name: &Value| json!({ "name": name, "in": "query", "type": "string" });
+    operation.insert("parameters".to_owned(), parameters.map(|v3| parameter(&v3["name"])).collect());
+    operation.insert("responses".to_owned(), json!({ "200": { "description": "OK" } }));
+    operation.into()
 }
 
 fn parsed(schema: &str) -> Value {
@@ -102,104 +91,9 @@ fn downgraded(schema: Value) -> Value {
     Value::Object(map)
 }
 
-/// A v2 schema as a message.
-fn message(schema: &Value) -> Message {
-    let mut out = Message::default();
-    let texts = [
-        ("$ref", number::SCHEMA_REF),
-        ("format", number::SCHEMA_FORMAT),
-        ("description", number::SCHEMA_DESCRIPTION),
-    ];
-    for (word, field) in texts {
-        if let Some(text) = schema[word].as_str().filter(|text| !text.is_empty()) {
-            out.text(field, text);
-        }
-    }
-    for name in schema["required"].as_array().into_iter().flatten() {
-        out.text(number::SCHEMA_REQUIRED, name.as_str().unwrap_or_default());
-    }
-    if let Some(values) = schema.get("additionalProperties") {
-        out.message(number::SCHEMA_ADDITIONAL, entry(message(values)));
-    }
-    if let Some(kind) = schema["type"].as_str() {
-        let mut kinds = Message::default();
-        kinds.text(number::ENTRY, kind);
-        out.message(number::SCHEMA_TYPE, kinds);
-    }
-    if let Some(items) = schema.get("items") {
-        out.message(number::SCHEMA_ITEMS, entry(message(items)));
-    }
-    if let Some(properties) = schema["properties"].as_object() {
-        let mut all = Message::default();
-        for (name, property) in properties {
-            all.message(number::ENTRY, named(name, message(property)));
-        }
-        out.message(number::SCHEMA_PROPERTIES, all);
-    }
-    for (word, value) in schema.as_object().into_iter().flatten().filter(|(word, _)| word.starts_with("x-")) {
-        let mut any = Message::default();
-        // JSON is YAML, too.
-        any.text(number::ANY_YAML, &value.to_string());
-        out.message(number::SCHEMA_EXTENSION, named(word, any));
-    }
-    out
-}
-
-fn entry(value: Message) -> Message {
-    let mut out = Message::default();
-    out.message(number::ENTRY, value);
-    out
-}
-
-fn named(name: &str, value: Message) -> Message {
-    let mut entry = Message::default();
-    entry.text(number::NAMED_NAME, name);
-    entry.message(number::NAMED_VALUE, value);
-    entry
-}
-
-/// A protobuf message being written; all of our fields are length-delimited.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn text(&mut self, field: u32, text: &str) {
-        self.bytes(field, text.as_bytes());
-    }
-
-    fn message(&mut self, field: u32, message: Self) {
-        self.bytes(field, &message.0);
-    }
-
-    fn bytes(&mut self, field: u32, bytes: &[u8]) {
-        const LENGTH_DELIMITED: u64 = 2;
-        self.varint(u64::from(field) << 3 | LENGTH_DELIMITED);
-        self.varint(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_are_written_as_protobuf_writes_them() {
-        let mut message = Message::default();
-        message.text(31, "ab");
-        assert_eq!(message.0, [0xfa, 0x01, 2, b'a', b'b']);
-        let mut long = Message::default();
-        long.text(1, &"x".repeat(300));
-        assert_eq!(long.0[..3], [0x0a, 0xac, 0x02]);
-    }
 
     #[test]
     fn references_and_alternatives_are_said_as_v2_says_them() {

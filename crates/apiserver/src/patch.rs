@@ -32,19 +32,16 @@ pub(crate) enum Patch {
 }
 
 impl Patch {
-    fn parse(call: &Call, bytes: &Bytes) -> Result<(Self, Vec<String>), Failure> {
-        let kind = match media_type(&call.headers).as_str() {
-            JSON_PATCH => Self::Json,
-            MERGE_PATCH => Self::Merge,
-            STRATEGIC_PATCH => Self::Strategic,
+    /// Which kind of patch a media type means.
+    fn of(media_type: &str) -> Result<fn(Value) -> Self, Failure> {
+        match media_type {
+            JSON_PATCH => Ok(Self::Json),
+            MERGE_PATCH => Ok(Self::Merge),
+            STRATEGIC_PATCH => Ok(Self::Strategic),
             _ => {
-                let accepted = [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
-                return Err(Failure::unsupported_media_type(&accepted));
+                Err(Failure::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH]))
             }
-        };
-        let (value, duplicates) =
-            json::parse(bytes).map_err(|error| Failure::bad_request(error.to_string()))?;
-        Ok((kind(value), duplicates))
+        }
     }
 
     /// The object that the patch makes of the current one. A strategic patch of something that is not of the kind (a
@@ -79,12 +76,16 @@ impl ApiServer {
         if media_type(&call.headers) == APPLY_PATCH {
             return self.apply(call, bytes).await;
         }
+        // First of all: by a 415 a client learns that it must apply in YAML, whatever else it asked for.
+        let kind = Patch::of(&media_type(&call.headers))?;
         let options = WriteOptions::parse(&call.query, "PatchOptions")?;
         if call.query.has("force") {
             let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
             return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
         }
-        let (patch, duplicates) = Patch::parse(call, bytes)?;
+        let (value, duplicates) =
+            json::parse(bytes).map_err(|error| Failure::bad_request(error.to_string()))?;
+        let patch = kind(value);
         let resource = call.resource();
         for round in 0..ATTEMPTS {
             let stored = self.existing(resource, call.target.namespace(), call.target.name()).await?;

@@ -92,7 +92,9 @@ impl ApiServer {
         let grounds = self.authorize_path(&user, &verb, path).await.inspect_err(|_| seen.refused())?;
         seen.allowed(grounds.as_ref());
         if matches!(route, Route::Unknown) {
-            return Err(Failure::no_such_path());
+            // Of what is below a served version upstream answers another 404 than of the rest.
+            let below = self.resources.is_below_a_version(path);
+            return Err(if below { Failure::no_such_resource() } else { Failure::no_such_path() });
         }
         only_get(parts)?;
         let _admitted = self.admit(peer, &user, None, Class::ReadOnly).await?;

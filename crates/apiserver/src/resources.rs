@@ -98,6 +98,14 @@ impl Resources {
             .find(|r| r.info.plural == plural && r.info.group == group && r.info.version == version)
     }
 
+    /// Does a path lead below a version of a group that is served (`/apis/apps/v1/…`)?
+    pub(crate) fn is_below_a_version(&self, path: &str) -> bool {
+        let rest = path.strip_prefix("/apis/").or_else(|| path.strip_prefix("/api/")).unwrap_or_default();
+        let mut versions =
+            self.all.iter().filter_map(|resource| rest.strip_prefix(resource.api_version.as_str()));
+        versions.any(|rest| rest.starts_with('/'))
+    }
+
     /// The kind of the namespaces themselves.
     pub(crate) fn namespaces(&self) -> Option<&Arc<Resource>> {
         self.namespaces.as_ref()

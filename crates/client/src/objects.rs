@@ -130,7 +130,7 @@ impl<K: Wire> Objects<K> {
         typed(&self.api.patch_status(name, &PatchParams::default(), patch).await?)
     }
 
-    /// Deletes an object; returns it when it stays for a while.
+    /// Deletes an object; returns it when it stays for a while, and for some kinds (pods) also when it is gone.
     ///
     /// # Errors
     /// As [`Objects::get`].

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use svcd_pki::Ca;
 
-use crate::Error;
+use crate::{ControllerName, Error};
 
 /// The cluster as the controllers see it, and how patient they are.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Config {
     pub eviction_after: Duration,
     /// How long pods of a node that never was seen are kept.
     pub orphan_pods_after: Duration,
+    /// Controllers that are not run.
+    pub disabled: Vec<ControllerName>,
 }
 
 impl Config {
@@ -52,6 +54,7 @@ impl Config {
             node_grace: Duration::from_secs(40),
             eviction_after: Duration::from_secs(300),
             orphan_pods_after: Duration::from_secs(40),
+            disabled: Vec::new(),
         }
     }
 

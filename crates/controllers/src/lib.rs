@@ -24,6 +24,7 @@ mod namespace;
 mod nodeipam;
 mod nodelifecycle;
 mod podgc;
+mod registry;
 mod replicaset;
 mod scheduler;
 mod statefulset;
@@ -36,7 +37,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::config::Config;
 pub use self::error::Error;
 use self::kit::events;
-use self::kit::world::{Task, World};
+use self::kit::world::World;
+pub use self::registry::ControllerName;
 
 /// Runs all controllers until `shutdown`.
 ///
@@ -48,7 +50,7 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
     let (recorder, inbox) = events::Recorder::new();
     let world = World::new(client.clone(), config, recorder);
     // Listeners first, watches last: no change is missed.
-    let mut tasks = controllers(&world);
+    let mut tasks = registry::start(&world, &world.config.disabled);
     tasks.push(("events", events::run(client, inbox).boxed()));
     tasks.extend(world.informers());
     let mut running = JoinSet::new();
@@ -59,31 +61,6 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = running.join_next() => Err(reason(ended)),
     }
-}
-
-fn controllers(world: &std::sync::Arc<World>) -> Vec<Task> {
-    let mut tasks = vec![
-        endpointslice::start(world),
-        endpoints::start(world),
-        endpointslicemirroring::start(world),
-        nodeipam::start(world),
-        bootstrap::start(world),
-        nodelifecycle::start(world),
-        deployment::start(world),
-        daemonset::start(world),
-        statefulset::start(world),
-        disruption::start(world),
-        scheduler::start(world),
-        podgc::start(world),
-        garbagecollector::start(world),
-        eviction::start(world),
-        eventexpiry::start(world),
-    ];
-    tasks.extend(replicaset::start(world));
-    tasks.extend(namespace::start(world));
-    tasks.extend(tokencleaner::start(world));
-    tasks.extend(certificates::start(world));
-    tasks
 }
 
 type Ending = (&'static str, Result<(), Box<dyn std::any::Any + Send>>);

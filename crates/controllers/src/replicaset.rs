@@ -88,8 +88,12 @@ impl Replicated for ReplicationController {
     }
 }
 
-pub(crate) fn start(world: &Arc<World>) -> [Task; 2] {
-    [start_kind::<ReplicaSet>(world, "replicaset"), start_kind::<ReplicationController>(world, "replication")]
+pub(crate) fn start(world: &Arc<World>) -> Task {
+    start_kind::<ReplicaSet>(world, "replicaset")
+}
+
+pub(crate) fn start_replication(world: &Arc<World>) -> Task {
+    start_kind::<ReplicationController>(world, "replication")
 }
 
 fn start_kind<K: Replicated>(world: &Arc<World>, name: &'static str) -> Task {

@@ -24,6 +24,7 @@ import (
 	events "k8s.io/api/events/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
+	policybeta "k8s.io/api/policy/v1beta1"
 	rbac "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -47,6 +48,8 @@ func main() {
 			panic(err)
 		}
 	}
+	// Evictions of pods may be of the older version; nothing else of it is served.
+	scheme.AddKnownTypes(policybeta.SchemeGroupVersion, &policybeta.Eviction{})
 	var roots []string
 	for gvk, t := range scheme.AllKnownTypes() {
 		internal := gvk.Version == runtime.APIVersionInternal

@@ -33,6 +33,7 @@ impl Behavior for Namespaces {
     };
     const NAMES: NameRule = NameRule::Label;
     const INITIAL_STATUS: Option<&'static str> = Some(r#"{"phase":"Active"}"#);
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] =
         &[table::NAME, table::text("Status", "The status of the namespace"), table::AGE];
     const SELECTABLE: &'static [&'static str] = &["name", "status.phase"];

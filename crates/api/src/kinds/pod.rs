@@ -35,6 +35,7 @@ impl Behavior for Pods {
         unconditional_update: true,
     };
     const GENERATION: &'static [&'static str] = &["spec"];
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = table::COLUMNS;
     const SELECTABLE: &'static [&'static str] = &[
         "spec.nodeName",

@@ -40,6 +40,7 @@ impl Behavior for Services {
     };
     const NAMES: NameRule = NameRule::Label;
     const INITIAL_STATUS: Option<&'static str> = Some(r#"{"loadBalancer":{}}"#);
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = table::COLUMNS;
     const SELECTABLE: &'static [&'static str] = &["spec.clusterIP", "spec.type"];
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =

@@ -28,6 +28,7 @@ impl Behavior for ServiceAccounts {
         create_on_update: false,
         unconditional_update: true,
     };
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[table::NAME, table::AGE];
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] = &[("secrets", &["name"])];
 

@@ -122,6 +122,10 @@ async fn what_cannot_be_applied_is_refused_in_upstreams_words() {
     let message =
         cluster.admin.merge(&format!("{path}?force=true"), &json!({})).await.refused(422, "Invalid");
     assert!(message.contains("force: Forbidden: may not be specified for non-apply patch"), "{message}");
+    // A client that would rather apply in CBOR learns from a 415 that it must not.
+    let cbor = [("content-type", "application/apply-patch+cbor")];
+    let reply = cluster.admin.send(Method::PATCH, &format!("{path}?force=true"), &cbor, "").await;
+    reply.refused(415, "UnsupportedMediaType");
     apply(&cluster.admin, &path, "fieldManager=m", &json!([])).await.refused(400, "BadRequest");
     let status = format!("{path}/status");
     apply(&cluster.admin, &status, "fieldManager=m", &service("ap")).await.refused(404, "NotFound");

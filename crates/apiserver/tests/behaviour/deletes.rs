@@ -22,6 +22,25 @@ async fn a_plain_object_goes_at_once() {
 }
 
 #[tokio::test]
+async fn some_kinds_answer_the_object_that_is_gone() {
+    let cluster = Cluster::new().await;
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "a" } });
+    for (collection, object) in
+        [(SERVICES, service("a")), (PODS, pod("a")), ("/api/v1/namespaces/default/serviceaccounts", account)]
+    {
+        let created = cluster.admin.post(collection, &object).await.expect(201);
+        let path = format!("{collection}/a");
+        let dry = cluster.admin.delete(&format!("{path}?dryRun=All")).await.expect(200);
+        let gone = cluster.admin.delete(&path).await.expect(200);
+        for answer in [dry, gone] {
+            assert_eq!(answer["kind"], created["kind"]);
+            assert_eq!(answer["metadata"]["uid"], created["metadata"]["uid"]);
+        }
+        cluster.admin.get(&path).await.refused(404, "NotFound");
+    }
+}
+
+#[tokio::test]
 async fn preconditions_protect_what_is_not_meant() {
     let cluster = Cluster::new().await;
     let created = cluster.admin.post(CONFIG_MAPS, &config_map("a")).await.expect(201);

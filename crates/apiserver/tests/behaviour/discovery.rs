@@ -148,22 +148,31 @@ async fn openapi_v2_in_protobuf_and_in_json() {
     let spec = &document["definitions"]["io.k8s.api.core.v1.ServiceSpec"]["properties"];
     assert_eq!(spec["ports"]["items"], json!({ "$ref": "#/definitions/io.k8s.api.core.v1.ServicePort" }));
     assert_eq!(spec["ports"]["x-kubernetes-patch-merge-key"], "port");
+    // kubectl up to 1.26 looks for these before it patches with them.
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
+    let parameters: Vec<&str> =
+        patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(parameters, ["dryRun", "fieldManager", "fieldValidation", "force"]);
 }
 
 #[tokio::test]
 async fn unknown_paths_do_not_look_like_missing_objects() {
     let cluster = Cluster::new().await;
-    for path in [
-        "/nosuch",
-        "/api/v1/nosuch",
-        "/apis/nosuch.example.com/v1",
-        "/api/v2",
-        "/api/v1/services/web/nosuch",
-        "/api/v1/pods/x",
-    ] {
+    for path in ["/nosuch", "/apis/nosuch.example.com/v1/x", "/api/v2", "/api/v2/pods", "/openapi/v4"] {
         let reply = cluster.admin.get(path).await;
         assert_eq!((reply.status.as_u16(), &reply.bytes[..]), (404, &b"404 page not found\n"[..]), "{path}");
         assert_eq!(reply.headers[CONTENT_TYPE], "text/plain; charset=utf-8");
+    }
+    for path in [
+        "/api/v1/nosuch",
+        "/api/v1/pods/x",
+        "/api/v1/namespaces/default/services/web/scale",
+        "/apis/apps/v1/nosuch",
+    ] {
+        let message = cluster.admin.get(path).await.refused(404, "NotFound");
+        assert_eq!(message, "the server could not find the requested resource", "{path}");
+        assert_eq!(cluster.admin.get(path).await.expect(404)["details"], json!({}), "{path}");
     }
     cluster.admin.send(Method::POST, "/version", &[], "").await.refused(405, "MethodNotAllowed");
     cluster.admin.send(Method::POST, "/api/v1/services", &[], "{}").await.refused(405, "MethodNotAllowed");

@@ -70,6 +70,21 @@ async fn a_role_is_given_and_taken() {
 }
 
 #[tokio::test]
+async fn a_namespace_is_within_itself() {
+    let cluster = Cluster::new().await;
+    let alice = cluster.client(User::new("alice", ["people"]));
+    let message = alice.get("/api/v1/namespaces/default").await.refused(403, "Forbidden");
+    assert!(message.ends_with(r#"in the namespace "default""#), "{message}");
+    let role = object("Role", "reader", rules(&["namespaces"], &["get"]));
+    cluster.admin.post(&namespaced("roles"), &role).await.expect(201);
+    let given = binding("RoleBinding", "rb", ("Role", "reader"), ("User", "alice"));
+    cluster.admin.post(&namespaced("rolebindings"), &given).await.expect(201);
+    alice.get("/api/v1/namespaces/default").await.expect(200);
+    alice.get("/api/v1/namespaces/kube-system").await.refused(403, "Forbidden");
+    alice.get("/api/v1/namespaces").await.refused(403, "Forbidden");
+}
+
+#[tokio::test]
 async fn names_of_roles_may_have_colons_and_bad_ones_are_refused_in_upstreams_words() {
     let cluster = Cluster::new().await;
     let roles = format!("{RBAC}/clusterroles");

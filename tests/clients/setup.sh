@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Puts the clients of tests/clients into a cache outside the repository, once: kubectl of three ages and, where the machine's
+# own Go is too old, Go (both from Debian's suites), the Python client (PyPI) and the modules of the Go programs.
+# `tests/clients/setup.sh upstream` also builds upstream's kube-proxy, kube-scheduler and kube-controller-manager: many minutes.
+# What cannot be had is said here; its tests then are counted as ignored.
+set -uo pipefail
+cd "$(dirname "$0")"
+cache=${SVCD_TEST_CACHE:-/var/cache/svcd-tests}
+
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+if ! mkdir -p "$cache" 2>/dev/null || [ ! -w "$cache" ]; then
+    as_root install -d -o "$(id -u)" -g "$(id -g)" "$cache"
+fi
+
+# Unpacks packages of another suite of Debian, read from the same mirror as this machine's own.
+unpack() { # suite directory package…
+    local suite=$1 into=$2 work mirror options
+    shift 2
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 'debian/$') || return 1
+    work=$cache/apt/$suite
+    mkdir -p "$work/lists/partial" "$work/archives/partial" "$into"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$work/list"
+    options=(-o "Dir::Etc::sourcelist=$work/list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$work/lists"
+        -o Dir::State::status=/dev/null -o "Dir::Cache=$work" -o APT::Sandbox::User=root)
+    (
+        cd "$work/archives" || exit
+        apt-get "${options[@]}" update -qq && apt-get "${options[@]}" download -qq "$@" || exit
+        for package in ./*.deb; do dpkg-deb -x "$package" "$into" || exit; done
+    )
+    local code=$?
+    rm -rf "$work"
+    return $code
+}
+
+# The minor version of the kubectl at a path, empty where there is none.
+minor() { "$1" version --client 2>/dev/null | grep -oE 'v1\.[0-9]+' | head -1 | cut -d. -f2; }
+
+kubectl() { # minor suite package
+    local home=$cache/kubectl/1.$1 work
+    [ "$(minor "$home/kubectl")" = "$1" ] && return
+    echo "installing: kubectl 1.$1"
+    work=$cache/unpacked
+    mkdir -p "$home"
+    unpack "$2" "$work" "$3" && install -m 755 "$work/usr/bin/kubectl" "$home/kubectl"
+    rm -rf "$work"
+    [ "$(minor "$home/kubectl")" = "$1" ] || { rm -rf "$home"; echo "kubectl 1.$1 could not be had" >&2; }
+}
+kubectl 20 bookworm kubernetes-client
+kubectl 32 trixie kubectl
+kubectl 36 forky kubectl
+
+# As tests/clients/programs.rs: the machine's Go if it is new enough, else the one in the cache.
+go_minor() { "$1" version 2>/dev/null | grep -oE 'go1\.[0-9]+' | cut -d. -f2; }
+needed=26
+go=go
+if [ "$(go_minor go || echo 0)" -lt $needed ] 2>/dev/null || ! command -v go >/dev/null; then
+    go=$cache/go/bin/go
+    if [ ! -x "$go" ]; then
+        echo "installing: Go"
+        unpack forky "$cache/unpacked" golang-1.27-go golang-1.27-src &&
+            rm -rf "$cache/go" && cp -rL "$cache/unpacked/usr/lib/go-1.27" "$cache/go"
+        rm -rf "$cache/unpacked"
+        [ "$(go_minor "$go")" ] || { rm -rf "$cache/go"; echo "Go could not be had" >&2; }
+    fi
+fi
+export GOTOOLCHAIN=local
+if [ "$(go_minor "$go")" ]; then
+    # Downloads, and compiles what never changes, so that the tests need not.
+    (cd go && "$go" test -c -o /dev/null) || echo "the modules of client-go could not be had" >&2
+fi
+
+python=$cache/python
+if ! cmp -s python/requirements.txt "$python/requirements.txt"; then
+    echo "installing: the Python client"
+    python3 -c 'import ensurepip' 2>/dev/null || as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
+    rm -rf "$python"
+    if python3 -m venv "$python" && "$python/bin/pip" install -q -r python/requirements.txt; then
+        cp python/requirements.txt "$python/"
+    else
+        rm -rf "$python"
+        echo "the Python client could not be had" >&2
+    fi
+fi
+
+if [ "${1:-}" = upstream ]; then
+    echo "building upstream's kube-proxy, kube-scheduler and kube-controller-manager; the first time takes many minutes"
+    mkdir -p "$cache/upstream"
+    (cd upstream && "$go" build -trimpath -ldflags '-s -w' -o "$cache/upstream/" tool ./absent) || exit
+fi
+exit 0
