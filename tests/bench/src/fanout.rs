@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::client::{Connection, Target};
 use crate::process::Server;
@@ -26,28 +27,10 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> 
         let server = Server::start(binary, dir.path())?;
         let target = Target::from_kubeconfig(&server.kubeconfig()).await?;
         target.ready().await?;
-        let seen = Arc::new(AtomicUsize::new(0));
-        for _ in 0..watchers {
-            tokio::spawn(count_events(target.connect().await?, seen.clone()).await?);
-        }
         server.settled().await?;
-        let (began, cpu) = (Instant::now(), server.cpu_seconds()?);
-        let tasks: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write_share(target.clone(), n))).collect();
-        for task in tasks {
-            task.await??;
-        }
-        let (all, deadline) = (EVENTS * watchers, Instant::now() + Duration::from_secs(120));
-        while seen.load(Ordering::Relaxed) < all {
-            ensure!(
-                Instant::now() < deadline,
-                "only {} of {all} events arrived",
-                seen.load(Ordering::Relaxed)
-            );
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let seconds = began.elapsed().as_secs_f64();
+        let cpu = server.cpu_seconds()?;
+        let (all, seconds) = (EVENTS * watchers, seconds(&target, watchers, EVENTS).await?);
         let cpu = (server.cpu_seconds()? - cpu) / all as f64 * 1e6;
-        ensure!(seen.load(Ordering::Relaxed) == all, "events arrived twice");
         let stands_for = format!(
             "{EVENTS} creates by {WRITERS} writers until the last watcher has read the last event: {:.0} events/s; server CPU {cpu:.1} us a delivery",
             EVENTS as f64 / seconds
@@ -56,6 +39,33 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> 
         report.row(what, all as f64 / seconds, "1/s", Budget::None, stands_for);
     }
     Ok(())
+}
+
+/// Seconds from the first of so many creates until the last watcher has read the last event.
+pub(crate) async fn seconds(target: &Target, watchers: usize, events: usize) -> Result<f64> {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let mut readers = JoinSet::new();
+    for _ in 0..watchers {
+        readers.spawn(count_events(target.connect().await?, seen.clone()).await?);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    let mut writers = JoinSet::new();
+    for n in 0..WRITERS {
+        writers.spawn(write_share(target.clone(), n, events));
+    }
+    while let Some(written) = writers.join_next().await {
+        written??;
+    }
+    let (all, deadline) = (events * watchers, Instant::now() + Duration::from_secs(120));
+    while seen.load(Ordering::Relaxed) < all {
+        let count = seen.load(Ordering::Relaxed);
+        ensure!(Instant::now() < deadline, "only {count} of {all} events arrived");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    ensure!(seen.load(Ordering::Relaxed) == all, "events arrived twice");
+    Ok(seconds)
 }
 
 /// Opens a watch in a namespace that nothing else writes to; the future counts what arrives.
@@ -76,9 +86,9 @@ async fn count_events(
     })
 }
 
-async fn write_share(target: Target, writer: usize) -> Result<()> {
+async fn write_share(target: Target, writer: usize, events: usize) -> Result<()> {
     let mut connection = target.connect().await?;
-    for n in (writer..EVENTS).step_by(WRITERS) {
+    for n in (writer..events).step_by(WRITERS) {
         let body = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("c-{n}") }, "data": { "k": "v" } });
         connection.post("/api/v1/namespaces/kube-public/configmaps", body.to_string()).await?;
     }

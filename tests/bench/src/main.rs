@@ -9,6 +9,8 @@ mod disk;
 mod dns;
 mod fanout;
 mod latency;
+mod peer;
+mod peers;
 mod process;
 mod reads;
 mod report;
@@ -35,7 +37,10 @@ struct Options {
     /// Where the JSON goes.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
-    /// Only the group of rows whose name contains this: size, disk, start, writes, list, fanout, lab.
+    /// Where `kube-apiserver` and `etcd` are, to be measured beside svcd.
+    #[arg(long)]
+    peers: Option<PathBuf>,
+    /// Only the group of rows whose name contains this: size, disk, start, writes, list, fanout, peers, lab.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -47,11 +52,11 @@ async fn main() -> Result<()> {
     let binary = options.binary.canonicalize().with_context(|| format!("{}", options.binary.display()))?;
     let work = options.work.canonicalize().with_context(|| format!("{}", options.work.display()))?;
     let mut report = Report::new(options.only);
-    measure(&mut report, &binary, &work).await?;
+    measure(&mut report, &binary, &work, options.peers.as_deref()).await?;
     report.finish(&options.json)
 }
 
-async fn measure(report: &mut Report, binary: &Path, work: &Path) -> Result<()> {
+async fn measure(report: &mut Report, binary: &Path, work: &Path, peers: Option<&Path>) -> Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load: f64 = load.split(' ').next().context("a load average")?.parse()?;
     let cores = std::thread::available_parallelism()?;
@@ -82,6 +87,11 @@ async fn measure(report: &mut Report, binary: &Path, work: &Path) -> Result<()> 
     }
     if report.wants("fanout") {
         fanout::measure(report, binary, work).await?;
+    }
+    if report.wants("peers")
+        && let Some(programs) = peers
+    {
+        peers::measure(report, binary, programs, work).await?;
     }
     if report.wants("lab") {
         let lab = process::Lab::up(binary, work)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 /// Where servers listen: `run` gives it to the namespace. Loopback is no address for an API server's own endpoint.
-const ADDRESS: &str = "192.0.2.1";
+pub(crate) const ADDRESS: &str = "192.0.2.1";
 
 /// A `svcd server --no-agent`; ended when dropped.
 pub(crate) struct Server {

@@ -13,7 +13,7 @@ use crate::disk;
 use crate::process::Server;
 use crate::report::{Budget, Report, percentile};
 
-const PERIOD: Duration = Duration::from_secs(5);
+pub(crate) const PERIOD: Duration = Duration::from_secs(5);
 
 /// With 1, 16 and 256 clients.
 pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> Result<()> {
@@ -24,14 +24,8 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> 
         let target = Target::from_kubeconfig(&server.kubeconfig()).await?;
         target.ready().await?;
         server.settled().await?;
-        let start = Arc::new(Barrier::new(clients));
-        let tasks: Vec<_> =
-            (0..clients).map(|n| tokio::spawn(client(target.clone(), n, start.clone()))).collect();
         let cpu = server.cpu_seconds()?;
-        let mut samples = Vec::new();
-        for task in tasks {
-            samples.extend(task.await??);
-        }
+        let mut samples = samples(&target, clients).await?;
         let rate = samples.len() as f64 / PERIOD.as_secs_f64();
         let stands_for = format!(
             "ConfigMaps of 1 KB, each answered when on disk; p50 {:.2} ms, p99 {:.2} ms; server CPU {:.0} us each; disk sync {sync:.2} ms",
@@ -42,6 +36,18 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> 
         report.row(format!("durable creates, {clients} clients"), rate, "1/s", budget, stands_for);
     }
     Ok(())
+}
+
+/// Latencies, in milliseconds, of all creates that were answered within [`PERIOD`].
+pub(crate) async fn samples(target: &Target, clients: usize) -> Result<Vec<f64>> {
+    let start = Arc::new(Barrier::new(clients));
+    let tasks: Vec<_> =
+        (0..clients).map(|n| tokio::spawn(client(target.clone(), n, start.clone()))).collect();
+    let mut samples = Vec::new();
+    for task in tasks {
+        samples.extend(task.await??);
+    }
+    Ok(samples)
 }
 
 /// Begins when all have their connection, so that handshakes are not counted.
