@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Puts the clients of tests/clients into a cache outside the repository, once: kubectl of three ages and, where the machine's
 # own Go is too old, Go (both from Debian's suites), the Python client (PyPI) and the modules of the Go programs.
-# `tests/clients/setup.sh upstream` also builds upstream's kube-proxy, kube-scheduler and kube-controller-manager: many minutes.
+# `tests/clients/setup.sh upstream` also builds upstream's kube-proxy, kube-scheduler and kube-controller-manager, and
+# `tests/clients/setup.sh peers` the kube-apiserver and etcd that `make bench` measures svcd beside: many minutes each.
 # What cannot be had is said here; its tests then are counted as ignored.
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -82,9 +83,20 @@ if ! cmp -s python/requirements.txt "$python/requirements.txt"; then
     fi
 fi
 
-if [ "${1:-}" = upstream ]; then
-    echo "building upstream's kube-proxy, kube-scheduler and kube-controller-manager; the first time takes many minutes"
+build() { # program…
+    echo "building upstream's $*: the first time takes many minutes"
     mkdir -p "$cache/upstream"
-    (cd upstream && "$go" build -trimpath -ldflags '-s -w' -o "$cache/upstream/" tool ./absent) || exit
-fi
+    local program
+    for program in "$@"; do
+        case $program in
+        etcd) (cd upstream && "$go" build -trimpath -ldflags '-s -w' -o "$cache/upstream/etcd" go.etcd.io/etcd/server/v3) ;;
+        absent) (cd upstream && "$go" build -o "$cache/upstream/" ./absent) ;;
+        *) (cd upstream && "$go" build -trimpath -ldflags '-s -w' -o "$cache/upstream/" "k8s.io/kubernetes/cmd/$program") ;;
+        esac || return
+    done
+}
+case ${1:-} in
+upstream) build kube-controller-manager kube-proxy kube-scheduler absent || exit ;;
+peers) build kube-apiserver etcd || exit ;;
+esac
 exit 0

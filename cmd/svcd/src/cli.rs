@@ -283,7 +283,7 @@ mod tests {
         };
         assert_eq!(args.disable_controllers.len(), 2);
         let error = parse("scheduler,foo").unwrap_err().to_string();
-        assert!(error.contains("'foo'") && error.contains("there are bootstrap, daemonset"), "{error}");
+        assert!(error.contains("'foo'") && error.contains("there are bootstrap, "), "{error}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{names, rules, table, warnings};
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 pub(crate) struct Nodes;
@@ -83,6 +84,16 @@ impl Behavior for Nodes {
         }
         node.spec.get_or_insert_default();
         node.status.get_or_insert_default();
+    }
+
+    /// Not ready until its agent and the controllers say so (upstream's admission plugin `TaintNodesByCondition`): nothing is
+    /// placed on a node that has only been named.
+    fn prepare_create(node: &mut Node) {
+        let taints = node.spec.get_or_insert_default().taints.get_or_insert_default();
+        if !taints.iter().any(|taint| taint.key == NOT_READY && taint.effect == "NoSchedule") {
+            let effect = "NoSchedule".to_owned();
+            taints.push(Taint { key: NOT_READY.to_owned(), effect, ..Taint::default() });
+        }
     }
 
     fn validate(node: &Node, errors: &mut Vec<FieldError>) {
