@@ -149,3 +149,16 @@ pub(crate) struct History {
     pub(crate) sessions: Vec<Session>,
     pub(crate) listings: Vec<Listing>,
 }
+
+impl History {
+    /// How many requests ended this way.
+    pub(crate) fn told(&self, wanted: &Outcome) -> usize {
+        self.operations.iter().filter(|operation| operation.outcome == *wanted).count()
+    }
+
+    /// How many requests are known to have changed something.
+    pub(crate) fn changes(&self) -> usize {
+        let changed = |outcome: &Outcome| matches!(outcome, Outcome::Written(_) | Outcome::Deleted);
+        self.operations.iter().filter(|operation| changed(&operation.outcome)).count()
+    }
+}

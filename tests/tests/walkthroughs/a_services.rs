@@ -273,7 +273,10 @@ fn a4_scaling_moves_the_endpoints_and_fails_no_request() {
     lab.echo(&ns, "web", 2);
     lab.apply(&ns, &plain_service("web"));
     let vip = lab.get(&ns, "svc web", "{.spec.clusterIP}");
-    until_pods(lab, "node1", &vip, 2);
+    // The client asks from node2, whose rules come in their own time.
+    for node in ["node1", "node2"] {
+        until_pods(lab, node, &vip, 2);
+    }
     let stop = lab.scratch().join("a4.stop");
     let script = format!(
         "while [ ! -e {} ]; do curl -sS -m 2 -o /dev/null {vip} || echo failed; done",
