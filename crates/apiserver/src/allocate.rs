@@ -98,10 +98,7 @@ impl ApiServer {
             stands: Vec::new(),
             ranges: None,
         };
-        let mut grants = Vec::with_capacity(claims.len());
-        for claim in &claims {
-            grants.push(settling.grant(claim).await?);
-        }
+        let grants = settling.grant_all(&claims).await?;
         resource.kind.grant(new, &grants);
         settling.write(keys::owner(resource, new), txn).await
     }
@@ -136,6 +133,19 @@ impl ApiServer {
 }
 
 impl Settling<'_> {
+    /// The grants, in the order of the claims. What is asked for by value is taken first: nothing that is only wanted
+    /// may get it, and those of its group follow it.
+    async fn grant_all(&mut self, claims: &[Claim]) -> Result<Vec<Grant>, Failure> {
+        let mut order: Vec<usize> = (0..claims.len()).collect();
+        order.sort_by_key(|index| exact(&claims[*index]).is_none());
+        let mut grants = Vec::with_capacity(claims.len());
+        for index in order {
+            grants.push((index, self.grant(&claims[index]).await?));
+        }
+        grants.sort_by_key(|(index, _)| *index);
+        Ok(grants.into_iter().map(|(_, grant)| grant).collect())
+    }
+
     async fn grant(&mut self, claim: &Claim) -> Result<Grant, Failure> {
         match claim {
             Claim::ServiceIp { exact: Some(address), field, .. } => {
@@ -150,7 +160,7 @@ impl Settling<'_> {
                     Some(port) => self.exact_port(port, field).await?,
                     None => self.any_port().await?,
                 };
-                self.groups.insert(*group, port);
+                self.groups.entry(*group).or_insert(port);
                 Ok(Grant::NodePort(port))
             }
         }

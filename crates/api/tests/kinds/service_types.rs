@@ -179,7 +179,13 @@ fn the_health_check_port_stays_while_it_is_needed() {
     let asked = json!({ "spec": {
         "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31_000, "ports": [{ "port": 80 }],
     } });
-    assert_eq!(create("Service", asked).unwrap()["spec"]["healthCheckNodePort"], 31_000);
+    assert_eq!(create("Service", asked.clone()).unwrap()["spec"]["healthCheckNodePort"], 31_000);
+    let mut twice = asked;
+    twice["spec"]["ports"][0]["nodePort"] = 31_000.into();
+    assert_eq!(
+        errors(create("Service", twice)),
+        ["spec.healthCheckNodePort: Invalid value: 31000: provided port is already allocated"]
+    );
 }
 
 #[test]

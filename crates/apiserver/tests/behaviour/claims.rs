@@ -139,6 +139,34 @@ async fn a_full_range_says_so_and_a_freed_place_is_found() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_by_number_is_settled_before_what_is_not() {
+    let config = Config { node_port_range: 30000..=30001, ..Config::default() };
+    let cluster = Cluster::with(config, Options::default()).await;
+    let ports = |first: Value, second: Value| {
+        let mut object = node_port("web", None);
+        object["spec"]["ports"] = json!([first, second]);
+        object
+    };
+    let given = |service: &Value| {
+        let ports = service["spec"]["ports"].as_array().unwrap().iter();
+        ports.map(|port| port["nodePort"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    // Of two numbers the first port would get the second's in half of all cases.
+    for _ in 0..8 {
+        let both =
+            ports(json!({ "name": "a", "port": 80 }), json!({ "name": "b", "port": 81, "nodePort": 30000 }));
+        assert_eq!(given(&cluster.admin.post(SERVICES, &both).await.expect(201)), [30001, 30000]);
+        cluster.admin.delete(&format!("{SERVICES}/web")).await.expect(200);
+    }
+    let shared = ports(
+        json!({ "name": "tcp", "port": 53 }),
+        json!({ "name": "udp", "port": 53, "protocol": "UDP", "nodePort": 30001 }),
+    );
+    assert_eq!(given(&cluster.admin.post(SERVICES, &shared).await.expect(201)), [30001, 30001]);
+    assert_eq!(claims(&*cluster.store).await, owed(&cluster).await);
+}
+
+#[tokio::test]
 async fn claims_follow_the_type_of_the_service() {
     let cluster = Cluster::new().await;
     cluster.admin.post(SERVICES, &service("web")).await.expect(201);
