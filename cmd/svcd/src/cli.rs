@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 use svcd_controllers::ControllerName;
-use svcd_node::PortRange;
+use svcd_node::{PortRange, Ranges};
 
 use crate::failure::Failure;
 
@@ -95,12 +95,13 @@ pub(crate) struct ServerArgs {
     /// Let ordinary pods run on this machine too (otherwise it is tainted node-role.kubernetes.io/control-plane:NoSchedule).
     #[arg(long, conflicts_with = "no_agent")]
     pub(crate) schedulable: bool,
-    /// Range of Services' virtual addresses; the first is the API's own, the tenth is DNS.
-    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
-    pub(crate) service_cidr: Ipv4Net,
-    /// Range of pods' addresses, a /24 of it for each node.
-    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
-    pub(crate) pod_cidr: Ipv4Net,
+    /// Range of Services' virtual addresses; its first is the API's own, its tenth is DNS. Two, one of each family, make a
+    /// dual-stack cluster; the first is the usual one (IPv6 needs --no-agent so far).
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR[,CIDR]")]
+    pub(crate) service_cidr: Ranges,
+    /// Range of pods' addresses, of the same families: a /24 (IPv4) or /64 (IPv6) of it for each node.
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR[,CIDR]")]
+    pub(crate) pod_cidr: Ranges,
     /// Ports that Services of type NodePort may have.
     #[arg(long, default_value = "30000-32767", value_name = "FIRST-LAST")]
     pub(crate) node_port_range: PortRange,

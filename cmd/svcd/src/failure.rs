@@ -45,6 +45,12 @@ impl Failure {
     }
 }
 
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", one_line(&self.what), one_line(&self.fix))
+    }
+}
+
 fn one_line(text: &str) -> String {
     let lines = text.split('\n').map(str::trim).filter(|line| !line.is_empty());
     lines.fold(String::new(), |line, next| match line.as_str() {

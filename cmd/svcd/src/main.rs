@@ -10,6 +10,7 @@ mod lab;
 mod names;
 mod notify;
 mod privileges;
+mod ranges;
 mod server;
 mod token;
 

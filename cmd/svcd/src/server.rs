@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use svcd_api::addresses;
 use svcd_apiserver::{ApiServer, User};
 use svcd_node::ClusterInfo;
 use svcd_pki::{AltName, Ca, JoinToken};
@@ -13,7 +14,7 @@ use svcd_store::Embedded;
 
 use crate::cli::ServerArgs;
 use crate::failure::Failure;
-use crate::{address, agent, audit, names, notify, privileges, token};
+use crate::{address, agent, audit, notify, privileges, ranges, token};
 
 /// How long everything may take to end in order.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -22,12 +23,13 @@ const ADMIN_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     let mode = agent::proxy_mode(&args.node.proxy_mode)?;
-    let cluster = cluster_info(&args)?;
+    let cluster = ranges::cluster(&args)?;
     if !args.no_agent {
         privileges::check("server")?;
     }
     let node_name = agent::node_name(args.node.node_name.as_deref())?;
     let advertise = address::advertised(args.advertise_address.or(args.node.node_ip), args.listen)?;
+    ranges::check_advertised(&cluster, advertise.ip())?;
     if !args.no_agent {
         agent::check_addresses(&args.node)?;
     }
@@ -74,35 +76,6 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     });
     closing.await.map_err(|e| Failure::new(e, ""))?;
     Ok(ended?)
-}
-
-/// The cluster's fixed facts, checked against each other.
-fn cluster_info(args: &ServerArgs) -> Result<ClusterInfo, Failure> {
-    let (services, pods) = (args.service_cidr.trunc(), args.pod_cidr.trunc());
-    if services.contains(&pods) || pods.contains(&services) {
-        let what = format!("the ranges of Services ({services}) and pods ({pods}) overlap");
-        return Err(Failure::new(
-            what,
-            "choose ranges apart: --service-cidr 10.96.0.0/12 --pod-cidr 10.244.0.0/16",
-        ));
-    }
-    let too_small =
-        |flag: &str, range| Failure::new(format!("{flag} {range} is too small"), "use a /24 or larger");
-    if !names::is_dns_name(&args.cluster_domain) {
-        let what = format!("--cluster-domain {:?} is not a domain", args.cluster_domain);
-        return Err(Failure::new(what, "use small letters, digits, '-' and '.', as in cluster.local"));
-    }
-    if pods.prefix_len() > 24 {
-        return Err(too_small("--pod-cidr", pods));
-    }
-    let dns = services.hosts().nth(9).ok_or_else(|| too_small("--service-cidr", services))?;
-    Ok(ClusterInfo {
-        cluster_domain: args.cluster_domain.clone(),
-        dns_address: dns.into(),
-        service_cidr: services.into(),
-        pod_cidr: pods.into(),
-        node_port_range: args.node_port_range,
-    })
 }
 
 fn open_store(data_dir: &Path) -> Result<Arc<Embedded>, Failure> {
@@ -152,7 +125,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 fn server_names(args: &ServerArgs, cluster: &ClusterInfo, node: &str, advertise: IpAddr) -> Vec<AltName> {
     let domain = &cluster.cluster_domain;
     let service = format!("kubernetes.default.svc.{domain}");
-    let own = cluster.service_cidr.hosts().next();
+    let own = cluster.service_cidr.all().iter().filter_map(|range| addresses::nth(range, 1));
     let fixed = [
         "localhost",
         "127.0.0.1",
@@ -175,9 +148,9 @@ fn server_names(args: &ServerArgs, cluster: &ClusterInfo, node: &str, advertise:
 fn api_config(args: &ServerArgs, cluster: &ClusterInfo) -> svcd_apiserver::Config {
     let ports = args.node_port_range;
     svcd_apiserver::Config {
-        service_cidrs: vec![cluster.service_cidr],
+        service_cidrs: cluster.service_cidr.all().to_vec(),
         node_port_range: ports.first..=ports.last,
-        pod_cidr: cluster.pod_cidr,
+        pod_cidrs: cluster.pod_cidr.all().to_vec(),
         cluster_domain: cluster.cluster_domain.clone(),
         dns_address: cluster.dns_address,
         ..svcd_apiserver::Config::default()
@@ -190,7 +163,7 @@ fn controllers_config(
     ca: &Arc<Ca>,
     advertise: SocketAddr,
 ) -> svcd_controllers::Config {
-    let (services, pods) = (cluster.service_cidr, cluster.pod_cidr);
+    let (services, pods) = (cluster.service_cidr.all().to_vec(), cluster.pod_cidr.all().to_vec());
     let mut config =
         svcd_controllers::Config::new(services, pods, cluster.dns_address, advertise, Arc::clone(ca));
     config.node_grace = args.node_grace_period;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::addresses::{AddressClaims, AddressRanges, Cluster};
 use crate::decode;
 use crate::field::FieldError;
 use crate::kind::{Author, Claim, Column, Decoded, Grant, Kind, KindInfo, Right, Subresource, Write};
@@ -40,6 +41,10 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     const RETURNS_DELETED: bool = false;
     /// Where the kind has a pod's spec: `spec`, `spec.template.spec`.
     const POD_SPEC: Option<&'static str> = None;
+    /// See [`Kind::address_claims`].
+    const ADDRESS_CLAIMS: Option<&'static dyn AddressClaims> = None;
+    /// See [`Kind::address_ranges`].
+    const ADDRESS_RANGES: Option<&'static dyn AddressRanges> = None;
     /// See [`Kind::deprecation`].
     const DEPRECATION: Option<&'static str> = None;
 
@@ -59,6 +64,11 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     fn prepare_create(_object: &mut Self::Object) {}
 
     fn prepare_update(_new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// Fills in what depends on the cluster; returns what cannot be had in it. Follows the two above.
+    fn settle(_new: &mut Self::Object, _old: Option<&Self::Object>, _cluster: &Cluster) -> Vec<FieldError> {
+        Vec::new()
+    }
 
     fn validate(_object: &Self::Object, _errors: &mut Vec<FieldError>) {}
 
@@ -116,11 +126,11 @@ impl<B: Behavior> Adapter<B> {
         decode::typed(value).ok().map(|typed| typed.object)
     }
 
-    fn change(value: &mut Value, change: impl FnOnce(&mut B::Object)) {
-        if let Some(mut object) = Self::read(value) {
-            change(&mut object);
-            *value = encode(&object);
-        }
+    fn change<R: Default>(value: &mut Value, change: impl FnOnce(&mut B::Object) -> R) -> R {
+        let Some(mut object) = Self::read(value) else { return R::default() };
+        let result = change(&mut object);
+        *value = encode(&object);
+        result
     }
 
     /// Raises the generation when one of the wanted-state fields differs.
@@ -199,7 +209,7 @@ impl<B: Behavior> Kind for Adapter<B> {
         Self::change(object, B::default);
     }
 
-    fn prepare_create(&self, object: &mut Value) {
+    fn prepare_create(&self, object: &mut Value, cluster: &Cluster) -> Vec<FieldError> {
         if let Some(status) = Self::initial_status() {
             replace_field(object, "status", Some(&status));
         }
@@ -208,18 +218,23 @@ impl<B: Behavior> Kind for Adapter<B> {
             meta.generation = (!B::GENERATION.is_empty()).then_some(1);
             meta.self_link = None;
             B::prepare_create(object);
-        });
+            B::settle(object, None, cluster)
+        })
     }
 
-    fn prepare_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_update(&self, new: &mut Value, old: &Value, cluster: &Cluster) -> Vec<FieldError> {
         if Self::has_status() {
             replace_field(new, "status", old.get("status"));
         }
         carry_metadata(new, old);
-        if let Some(old) = Self::read(old) {
-            Self::change(new, |new| B::prepare_update(new, &old));
-        }
+        let errors = Self::read(old).map(|old| {
+            Self::change(new, |new| {
+                B::prepare_update(new, &old);
+                B::settle(new, Some(&old), cluster)
+            })
+        });
         Self::bump_generation(new, old);
+        errors.unwrap_or_default()
     }
 
     fn prepare_part(&self, part: Subresource, new: &mut Value, old: &Value, now: Timestamp) {
@@ -335,6 +350,14 @@ impl<B: Behavior> Kind for Adapter<B> {
 
     fn returns_deleted(&self) -> bool {
         B::RETURNS_DELETED
+    }
+
+    fn address_claims(&self) -> Option<&'static dyn AddressClaims> {
+        B::ADDRESS_CLAIMS
+    }
+
+    fn address_ranges(&self) -> Option<&'static dyn AddressRanges> {
+        B::ADDRESS_RANGES
     }
 
     fn merge_keys(&self, path: &str) -> Option<&'static [&'static str]> {

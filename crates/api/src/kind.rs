@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::addresses::{AddressClaims, AddressRanges, Cluster, Family};
 use crate::field::FieldError;
 use crate::renamed::Renamed;
 
@@ -92,25 +93,26 @@ pub struct Decoded {
 }
 
 /// Something of which the cluster has only one, and which an object wants for itself. The API server keeps each
-/// granted claim as a key of its own, written in the same transaction as the object, and drops it with the object.
+/// granted claim as a key of its own (for an address: as an object of the kind that is [`AddressClaims`]), written in
+/// the same transaction as the object, and drops it with the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// An address from the service range.
+    /// An address from the service ranges.
     ServiceIp {
-        /// The address asked for, any free one when `None`.
+        /// The address asked for, any free one of the family when `None`.
         exact: Option<IpAddr>,
+        /// Its family.
+        family: Family,
         /// For error messages: `spec.clusterIPs`.
         field: String,
     },
     /// A port from the node-port range.
     NodePort {
-        /// The port asked for, any free one when `None`.
+        /// The port asked for, any free one when `None`. A number belongs to one object, whatever the protocol.
         exact: Option<u16>,
-        /// `TCP`, `UDP` or `SCTP`; the same number can be granted once for each.
-        protocol: String,
         /// For error messages: `spec.ports[0].nodePort`.
         field: String,
-        /// Ports with the same group share one number where the protocols differ (same `port` of one Service).
+        /// Ports with the same group share one number (same `port` of one Service, other protocol).
         group: usize,
     },
 }
@@ -179,12 +181,14 @@ pub trait Kind: Send + Sync + 'static {
     /// Fills in what the client left out.
     fn set_defaults(&self, object: &mut Value);
 
-    /// Resets what a client may not set at creation (usually `status`).
-    fn prepare_create(&self, object: &mut Value);
+    /// Resets what a client may not set at creation (usually `status`), and fills in what depends on the cluster. What
+    /// cannot be had in this cluster is returned, and ends the request before validation.
+    fn prepare_create(&self, object: &mut Value, cluster: &Cluster) -> Vec<FieldError>;
 
     /// Carries over what an update may not touch (`status`, and of the metadata what the client left out or never
     /// decides), keeps what was allocated before, and raises `metadata.generation` when the wanted state changed.
-    fn prepare_update(&self, new: &mut Value, old: &Value);
+    /// Returns errors as [`Kind::prepare_create`] does.
+    fn prepare_update(&self, new: &mut Value, old: &Value, cluster: &Cluster) -> Vec<FieldError>;
 
     /// As `prepare_update` for a subresource that is a part of the object (`/status`, `/approval`): everything but what
     /// may be written there and some metadata is taken from `old`.
@@ -255,6 +259,16 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Writes granted claims into the object.
     fn grant(&self, _object: &mut Value, _grants: &[Grant]) {}
+
+    /// Of a kind whose objects are claims of addresses: what it can do as such.
+    fn address_claims(&self) -> Option<&'static dyn AddressClaims> {
+        None
+    }
+
+    /// Of a kind whose objects are ranges of addresses: what it can do as such.
+    fn address_ranges(&self) -> Option<&'static dyn AddressRanges> {
+        None
+    }
 
     /// For graceful deletion: how many seconds the object gets after a DELETE that names none; `None` deletes at once.
     fn deletion_grace_seconds(&self, _object: &Value) -> Option<i64> {

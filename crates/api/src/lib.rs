@@ -2,6 +2,7 @@
 //! Pure functions from values to values: no I/O, no clock, no client. Storing, allocating and answering are the API
 //! server's; this crate only says what is right.
 
+pub mod addresses;
 pub mod apply;
 mod behavior;
 pub mod binding;

@@ -1,6 +1,8 @@
 //! The rules for names, labels and keys, each returning what is wrong in upstream's words. Checked by hand instead of
 //! by regular expressions: they are short, and run on every write.
 
+use std::net::IpAddr;
+
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
     start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
     '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
@@ -29,6 +31,8 @@ pub enum NameRule {
     Subdomain,
     /// Anything that can stand between two slashes of a path.
     PathSegment,
+    /// An address in its canonical form.
+    Address,
 }
 
 impl NameRule {
@@ -38,6 +42,7 @@ impl NameRule {
             Self::Label => label(name),
             Self::Subdomain => subdomain(name),
             Self::PathSegment => path_segment(name),
+            Self::Address => canonical_address(name).into_iter().collect(),
         }
     }
 
@@ -50,6 +55,29 @@ impl NameRule {
             Some(start) if !start.is_empty() => self.check(&format!("{start}a")),
             _ => self.check(prefix),
         }
+    }
+}
+
+const NOT_AN_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
+/// An address, or what is wrong with it.
+pub(crate) fn address(text: &str) -> Result<IpAddr, &'static str> {
+    let octets = || text.split('.');
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => Err("must not be an IPv4-mapped IPv6 address"),
+        Ok(address) => Ok(address),
+        Err(_) if octets().count() == 4 && octets().all(|o| o.parse::<u8>().is_ok()) => {
+            Err("must not have leading 0s")
+        }
+        Err(_) => Err(NOT_AN_ADDRESS),
+    }
+}
+
+fn canonical_address(text: &str) -> Option<String> {
+    match address(text) {
+        Ok(address) if address.to_string() == text => None,
+        Ok(address) => Some(format!("must be in canonical form ({:?})", address.to_string())),
+        Err(message) => Some(message.to_owned()),
     }
 }
 
@@ -250,6 +278,24 @@ mod tests {
         assert_eq!(NameRule::PathSegment.check(".."), ["may not be '..'"]);
         assert_eq!(NameRule::PathSegment.check("a/b%"), ["may not contain '/'", "may not contain '%'"]);
         assert!(NameRule::PathSegment.check_prefix(".").is_empty());
+    }
+
+    #[test]
+    fn addresses() {
+        for good in ["10.96.0.1", "fd00::1", "::"] {
+            assert!(NameRule::Address.check(good).is_empty(), "{good}");
+        }
+        for (bad, message) in [
+            ("web", NOT_AN_ADDRESS),
+            ("10.96.0", NOT_AN_ADDRESS),
+            ("10.96.0.256", NOT_AN_ADDRESS),
+            ("010.96.0.1", "must not have leading 0s"),
+            ("::ffff:10.96.0.1", "must not be an IPv4-mapped IPv6 address"),
+            ("FD00::1", "must be in canonical form (\"fd00::1\")"),
+            ("fd00:0::1", "must be in canonical form (\"fd00::1\")"),
+        ] {
+            assert_eq!(NameRule::Address.check(bad), [message], "{bad}");
+        }
     }
 
     #[test]

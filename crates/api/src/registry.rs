@@ -18,6 +18,7 @@ static KINDS: &[&dyn Kind] = &[
     &kinds::event::EVENTS,
     &Adapter::<kinds::ingress::Ingresses>::new(),
     &Adapter::<kinds::ingress_class::IngressClasses>::new(),
+    &Adapter::<kinds::ip_address::IpAddresses>::new(),
     &Adapter::<kinds::lease::Leases>::new(),
     &Adapter::<kinds::namespace::Namespaces>::new(),
     &Adapter::<kinds::network_policy::NetworkPolicies>::new(),
@@ -37,6 +38,7 @@ static KINDS: &[&dyn Kind] = &[
     &Adapter::<kinds::secret::Secrets>::new(),
     &Adapter::<kinds::service::Services>::new(),
     &Adapter::<kinds::service_account::ServiceAccounts>::new(),
+    &Adapter::<kinds::service_cidr::ServiceCidrs>::new(),
     &Adapter::<kinds::stateful_set::StatefulSets>::new(),
 ];
 

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::addresses::Cluster;
 use crate::field::FieldError;
 use crate::kind::{Claim, Column, Decoded, Grant, Kind, KindInfo, Subresource};
 
@@ -47,10 +48,11 @@ impl Renamed {
     }
 
     /// Does to the object what `change` does to the stored one.
-    fn through(&self, object: &mut Value, change: impl FnOnce(&mut Value)) {
+    fn through<R>(&self, object: &mut Value, change: impl FnOnce(&mut Value) -> R) -> R {
         let mut stored = self.to_stored(object);
-        change(&mut stored);
+        let result = change(&mut stored);
         *object = self.from_stored(stored);
+        result
     }
 }
 
@@ -99,13 +101,13 @@ impl Kind for Renamed {
         self.through(object, |stored| self.stored.set_defaults(stored));
     }
 
-    fn prepare_create(&self, object: &mut Value) {
-        self.through(object, |stored| self.stored.prepare_create(stored));
+    fn prepare_create(&self, object: &mut Value, cluster: &Cluster) -> Vec<FieldError> {
+        self.through(object, |stored| self.stored.prepare_create(stored, cluster))
     }
 
-    fn prepare_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_update(&self, new: &mut Value, old: &Value, cluster: &Cluster) -> Vec<FieldError> {
         let old = self.to_stored(old);
-        self.through(new, |stored| self.stored.prepare_update(stored, &old));
+        self.through(new, |stored| self.stored.prepare_update(stored, &old, cluster))
     }
 
     fn prepare_part(&self, part: Subresource, new: &mut Value, old: &Value, now: Timestamp) {

@@ -17,8 +17,6 @@ pub(crate) const IMMUTABLE: &str = "field is immutable";
 const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
     '93%', regex used for validation is '[0-9]+%')";
 
-const NOT_AN_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-
 /// A port's number.
 pub(crate) fn port(path: &Path<'_>, port: i32, errors: &mut Vec<FieldError>) {
     if !(1..=65535).contains(&port) {
@@ -113,14 +111,13 @@ pub(crate) fn subdomain(path: &Path<'_>, name: &str, errors: &mut Vec<FieldError
 
 /// An address, or an error when it is none.
 pub(crate) fn ip(path: &Path<'_>, text: &str, errors: &mut Vec<FieldError>) -> Option<IpAddr> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some(ip);
+    match names::address(text) {
+        Ok(address) => Some(address),
+        Err(detail) => {
+            errors.push(FieldError::invalid(path, text, detail));
+            None
+        }
     }
-    let octets: Vec<&str> = text.split('.').collect();
-    let numeric = octets.len() == 4 && octets.iter().all(|o| o.parse::<u8>().is_ok());
-    let detail = if numeric { "must not have leading 0s" } else { NOT_AN_IP };
-    errors.push(FieldError::invalid(path, text, detail));
-    None
 }
 
 /// An address that endpoints and external addresses can have: none that means "this machine" or "this link".
@@ -146,7 +143,7 @@ pub(crate) fn endpoint_ip(path: &Path<'_>, text: &str, errors: &mut Vec<FieldErr
     Some(ip)
 }
 
-/// An address range, or an error when it is none.
+/// An address range, or an error when it is none. As upstream has it for older fields, host bits may be set.
 pub(crate) fn cidr(path: &Path<'_>, text: &str, errors: &mut Vec<FieldError>) -> Option<IpNet> {
     let range = text.parse().ok();
     if range.is_none() {
@@ -154,6 +151,20 @@ pub(crate) fn cidr(path: &Path<'_>, text: &str, errors: &mut Vec<FieldError>) ->
         errors.push(FieldError::invalid(path, text, detail));
     }
     range
+}
+
+/// An address range in its canonical form.
+pub(crate) fn range(path: &Path<'_>, text: &str, errors: &mut Vec<FieldError>) -> Option<IpNet> {
+    let range = cidr(path, text, errors)?;
+    let detail = if range.trunc() != range {
+        "must not have bits set beyond the prefix length".to_owned()
+    } else if range.to_string() != text {
+        format!("must be in canonical form ({:?})", range.to_string())
+    } else {
+        return Some(range);
+    };
+    errors.push(FieldError::invalid(path, text, detail));
+    None
 }
 
 /// A name without an address in it: of a host that is found by it.

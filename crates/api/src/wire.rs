@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
     Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
@@ -62,6 +63,7 @@ json!(
     EndpointSlice,
     Endpoints,
     Event,
+    IPAddress,
     Lease,
     Namespace,
     Node,
@@ -75,5 +77,6 @@ json!(
     Secret,
     Service,
     ServiceAccount,
+    ServiceCIDR,
     StatefulSet,
 );

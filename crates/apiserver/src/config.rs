@@ -15,8 +15,8 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// Ports that Services may ask of every node.
     pub node_port_range: RangeInclusive<u16>,
-    /// Range of pod addresses.
-    pub pod_cidr: IpNet,
+    /// Ranges of pod addresses, at most one for each address family.
+    pub pod_cidrs: Vec<IpNet>,
     /// `cluster.local`.
     pub cluster_domain: String,
     /// The address of the cluster's DNS.
@@ -32,7 +32,7 @@ impl Default for Config {
         Self {
             service_cidrs: vec![IpNet::new_assert([10, 96, 0, 0].into(), 12)],
             node_port_range: 30_000..=32_767,
-            pod_cidr: IpNet::new_assert([10, 244, 0, 0].into(), 16),
+            pod_cidrs: vec![IpNet::new_assert([10, 244, 0, 0].into(), 16)],
             cluster_domain: "cluster.local".to_owned(),
             dns_address: [10, 96, 0, 10].into(),
             limits: Limits::default(),

@@ -11,11 +11,11 @@ use crate::body;
 use crate::call::Call;
 use crate::errors::Failure;
 use crate::managed::{self, Managing};
+use crate::metadata;
 use crate::query::WriteOptions;
 use crate::resources::Resource;
 use crate::server::ApiServer;
 use crate::write::{ATTEMPTS, Miss, Written, answer};
-use crate::{allocate, metadata};
 
 /// How many generated names are tried.
 const NAMES: usize = 8;
@@ -87,13 +87,16 @@ impl ApiServer {
         resource.kind.set_defaults(&mut object);
         // What the server adds from here on is nobody's.
         managing.settle(managed::scope(resource, None), &Value::Null, &mut object, sent.as_ref());
-        resource.kind.prepare_create(&mut object);
+        let impossible = resource.kind.prepare_create(&mut object, &self.cluster_facts);
         if let Some(call) = call {
             resource.kind.set_author(&mut object, &call.user.author());
         }
         let name = metadata::text(&object, "name").to_owned();
         let namespace = metadata::text(&object, "namespace").to_owned();
         let mut txn = self.namespace_for(resource, &namespace, &name).await?;
+        if !impossible.is_empty() {
+            return Err(Failure::invalid(resource.info.group, resource.info.kind, &name, &impossible));
+        }
         self.check_new(resource, &object, call).await?;
         let key = resource.key(&namespace, &name);
         for _ in 0..ATTEMPTS {
@@ -103,8 +106,11 @@ impl ApiServer {
             match self.put_new(resource, object.clone(), txn.clone(), dry_run).await {
                 Ok(written) => return Ok(written),
                 Err(Miss::Refused(failure)) => return Err(failure),
-                Err(Miss::Raced(lost)) if lost == key || allocate::is_claim(&lost) => {}
-                Err(Miss::Raced(_)) => txn = self.namespace_for(resource, &namespace, &name).await?,
+                // The namespace has changed; whatever else was lost is looked for again.
+                Err(Miss::Raced(lost)) if txn.expect.iter().any(|(key, _)| *key == lost) => {
+                    txn = self.namespace_for(resource, &namespace, &name).await?;
+                }
+                Err(Miss::Raced(_)) => {}
             }
         }
         Err(Failure::unavailable("other writers were faster again and again; try again"))

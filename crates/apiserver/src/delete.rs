@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use svcd_api::kind::Subresource;
-use svcd_store::Record;
+use svcd_store::{Op, Record};
 
 use crate::body;
 use crate::call::Call;
@@ -138,6 +138,20 @@ fn plan(resource: &Resource, old: &Value, options: &DeleteOptions) -> Plan {
     }
     mark(resource, &mut new, running, grace);
     if new == *old { Plan::Nothing } else { Plan::Mark(new) }
+}
+
+/// What becomes of an object that goes because another one gives it up: it is removed, or marked where something holds
+/// it. Nothing, when it is marked already.
+pub(crate) fn removal(resource: &Resource, record: &Record, object: &Value) -> Option<Op> {
+    let key = record.key.to_string();
+    match plan(resource, object, &DeleteOptions::default()) {
+        Plan::Remove => Some(Op::Delete { key, last: Some(record::encode(resource, object)) }),
+        Plan::Mark(marked) => {
+            let meta = record::side_data(resource, &marked);
+            Some(Op::Put { key, value: record::encode(resource, &marked), meta })
+        }
+        Plan::Nothing => None,
+    }
 }
 
 fn mark(resource: &Resource, object: &mut Value, running: Option<i64>, grace: i64) {

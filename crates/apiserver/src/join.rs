@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -51,12 +52,14 @@ impl ApiServer {
 
     fn cluster_value(&self) -> Value {
         let config = &self.config;
-        let ranges: Vec<String> = config.service_cidrs.iter().map(ToString::to_string).collect();
+        let listed = |ranges: &[IpNet]| -> String {
+            ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        };
         let cluster = Cluster {
             cluster_domain: config.cluster_domain.clone(),
             dns_address: config.dns_address.to_string(),
-            service_cidr: ranges.join(","),
-            pod_cidr: config.pod_cidr.to_string(),
+            service_cidr: listed(&config.service_cidrs),
+            pod_cidr: listed(&config.pod_cidrs),
             node_port_range: format!("{}-{}", config.node_port_range.start(), config.node_port_range.end()),
         };
         serde_json::to_value(cluster).expect("texts are JSON")

@@ -1,9 +1,9 @@
-//! The namespaces that every cluster has. The server makes them itself, at its start and again when one is missing as
-//! something is created in it.
+//! The namespaces that every cluster has, and the server's other first objects. The server makes them itself, at its
+//! start; a namespace again when it is missing as something is created in it.
 
 use std::sync::Arc;
 
-use futures::future::{try_join, try_join_all};
+use futures::future::{try_join_all, try_join3};
 use http::StatusCode;
 use serde_json::json;
 
@@ -15,14 +15,19 @@ use crate::server::ApiServer;
 const SYSTEM: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
 impl ApiServer {
-    /// Makes the system's namespaces and the default roles where they do not exist, and begins to keep the index of
-    /// who may do what. Call it once before serving; [`ApiServer::serve`] does.
+    /// Makes the system's namespaces, the range of service addresses and the default roles where they do not exist,
+    /// brings the claims of older versions into today's form, and begins to keep the index of who may do what. Call it
+    /// once before serving; [`ApiServer::serve`] does.
     ///
     /// # Errors
     /// One sentence, when the store cannot be read or written.
     pub async fn bootstrap(self: &Arc<Self>) -> Result<(), String> {
         let namespaces = try_join_all(SYSTEM.iter().map(|name| self.ensure_namespace(name)));
-        let made = try_join(namespaces, self.reconcile_defaults()).await;
+        let addresses = async {
+            self.migrate_claims().await?;
+            self.ensure_usual_range().await
+        };
+        let made = try_join3(namespaces, addresses, self.reconcile_defaults()).await;
         made.map_err(|failure| failure.message().to_owned())?;
         self.keep_index().await.map_err(|failure| failure.message().to_owned())
     }

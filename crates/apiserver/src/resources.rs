@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use svcd_api::addresses::{AddressClaims, AddressRanges};
 use svcd_api::kind::{Kind, KindInfo, Subresource};
 
 /// One served kind. What is about its objects in the store is that of the kind as which they are stored, which may be
@@ -109,6 +110,22 @@ impl Resources {
     /// The kind of the namespaces themselves.
     pub(crate) fn namespaces(&self) -> Option<&Arc<Resource>> {
         self.namespaces.as_ref()
+    }
+
+    /// The kind whose objects claim addresses.
+    pub(crate) fn address_claims(&self) -> (&Arc<Resource>, &'static dyn AddressClaims) {
+        self.all
+            .iter()
+            .find_map(|resource| Some((resource, resource.kind.address_claims()?)))
+            .expect("a kind of the registry claims addresses")
+    }
+
+    /// The kind whose objects are ranges of addresses.
+    pub(crate) fn address_ranges(&self) -> (&Arc<Resource>, &'static dyn AddressRanges) {
+        self.all
+            .iter()
+            .find_map(|resource| Some((resource, resource.kind.address_ranges()?)))
+            .expect("a kind of the registry holds ranges of addresses")
     }
 
     /// The groups and, for each, its versions, in the registry's order; the core group is named `""`.

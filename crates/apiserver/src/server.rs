@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::Extension;
+use svcd_api::addresses::Cluster;
 use svcd_pki::Ca;
 use svcd_store::Store;
 
@@ -27,6 +28,8 @@ pub struct ApiServer {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) ca: Arc<Ca>,
     pub(crate) config: Config,
+    /// What kinds must know of the configuration.
+    pub(crate) cluster_facts: Cluster,
     pub(crate) resources: Resources,
     pub(crate) frames: Frames,
     pub(crate) metrics: Metrics,
@@ -57,6 +60,7 @@ impl ApiServer {
             authorizer: Authorizer::new(),
             tokens: Tokens::default(),
             draining: AtomicBool::new(false),
+            cluster_facts: Cluster::new(&config.service_cidrs),
             resources,
             store,
             ca,

@@ -7,6 +7,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
+use svcd_api::addresses::Cluster;
 use svcd_api::field::FieldError;
 use svcd_api::kind::Subresource;
 use svcd_store::Record;
@@ -89,7 +90,8 @@ impl ApiServer {
         let resource = call.resource();
         metadata::check_preconditions(resource, &new, old)?;
         call.check(old)?;
-        let new = prepare(resource, (call.target.subresource, managing), new, old)?;
+        let how = (call.target.subresource, managing, &self.cluster_facts);
+        let new = prepare(resource, how, new, old)?;
         call.check(&new)?;
         self.check_grants(call, &new, Some(old)).await?;
         if call.target.subresource.is_none() {
@@ -117,7 +119,7 @@ fn require_version(resource: &Resource, object: &Value) -> Result<(), Failure> {
 /// The new version as it would be stored.
 fn prepare(
     resource: &Resource,
-    (subresource, managing): (Option<Subresource>, &Managing),
+    (subresource, managing, cluster): (Option<Subresource>, &Managing, &Cluster),
     mut new: Value,
     old: &Value,
 ) -> Result<Value, Failure> {
@@ -142,8 +144,8 @@ fn prepare(
                 // Only /finalize touches these.
                 new = with_spec_finalizers(&new, old);
             }
-            kind.prepare_update(&mut new, old);
-            kind.validate(&new, Some(old))
+            let impossible = kind.prepare_update(&mut new, old, cluster);
+            if impossible.is_empty() { kind.validate(&new, Some(old)) } else { impossible }
         }
     };
     if errors.is_empty() {

@@ -13,10 +13,10 @@ use crate::errors::Failure;
 use crate::metadata;
 use crate::negotiate::Form;
 use crate::record;
+use crate::represent;
 use crate::represent::View;
 use crate::resources::Resource;
 use crate::server::ApiServer;
-use crate::{allocate, represent};
 
 /// How often a write looks again after losing a race. Of N writers one wins each round, so this is how many may fight
 /// over one object before somebody is sent away.
@@ -123,7 +123,7 @@ impl ApiServer {
         let key = record.key.to_string();
         let mut txn = Txn { expect: vec![(key.clone(), Expect::At(record.modified))], ops: Vec::new() };
         txn.ops.push(Op::Delete { key, last: Some(record::encode(resource, last)) });
-        allocate::release_all(resource, old, &mut txn);
+        self.release_all(resource, old, &mut txn).await?;
         let gone = self.commit(txn).await?;
         gone.map(Written::Stored).ok_or_else(|| Miss::Raced(record.key.to_string()))
     }

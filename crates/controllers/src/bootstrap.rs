@@ -1,4 +1,5 @@
-//! What a cluster has from its first moment: namespaces, the API server's own Service, and the DNS Service.
+//! What a cluster has from its first moment: namespaces, the range of service addresses, the API server's own Service, and
+//! the DNS Service.
 //!
 //! Promises: each of them comes back when it is deleted or changed. The DNS is answered on every node at the first
 //! address of its pod range, so that `kube-system/kube-dns` has one endpoint a node and no selector.
@@ -10,7 +11,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::DeleteParams;
+use svcd_api::addresses::{self, Family};
 use svcd_client::Objects;
 
 use self::objects::Target;
@@ -29,6 +32,7 @@ use crate::nodeipam;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
     Namespace(&'static str),
+    ServiceRange,
     ApiServer,
     Dns,
 }
@@ -37,6 +41,7 @@ impl Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Namespace(name) => write!(f, "namespace {name}"),
+            Self::ServiceRange => f.write_str("the range of service addresses"),
             Self::ApiServer => f.write_str("default/kubernetes"),
             Self::Dns => f.write_str("kube-system/kube-dns"),
         }
@@ -49,6 +54,7 @@ pub(crate) fn start(world: &Arc<World>) -> Task {
     let queue = Queue::new();
     listen(world, &queue);
     NAMESPACES.iter().for_each(|name| queue.add(Part::Namespace(name)));
+    queue.add(Part::ServiceRange);
     queue.add(Part::ApiServer);
     queue.add(Part::Dns);
     let shell = Arc::clone(world);
@@ -70,6 +76,11 @@ fn listen(world: &Arc<World>, queue: &Arc<Queue<Part>>) {
         namespaces.add(Part::ApiServer);
         namespaces.add(Part::Dns);
     });
+    let ranges = Arc::clone(queue);
+    world.service_ranges.listen(move |_| {
+        // A Service whose address is not to be had waits for a range.
+        [Part::ServiceRange, Part::ApiServer, Part::Dns].into_iter().for_each(|part| ranges.add(part));
+    });
     let services = Arc::clone(queue);
     world
         .services
@@ -84,8 +95,9 @@ fn listen(world: &Arc<World>, queue: &Arc<Queue<Part>>) {
         let service = meta::label(meta, crate::kit::world::SERVICE_NAME).unwrap_or_default();
         part_of(&Key::new(meta::namespace(meta), service)).into_iter().for_each(|part| slices.add(part));
     });
-    let nodes = Arc::clone(queue);
+    let (nodes, family) = (Arc::clone(queue), Family::of(world.config.dns_address));
     world.nodes.listen(move |change: &Change<'_, Node>| {
+        let target = |node| target(node, family);
         if change.old.map(target) != change.new.map(target) {
             nodes.add(Part::Dns);
         }
@@ -101,14 +113,17 @@ fn part_of(key: &Key) -> Option<Part> {
 }
 
 /// Where a node answers DNS, and whether it can be asked.
-fn target(node: &Node) -> Option<Target> {
-    let address = nodeipam::ranges(node).first()?.hosts().next()?;
+fn target(node: &Node, family: Family) -> Option<Target> {
+    let ranges = nodeipam::ranges(node);
+    let range = ranges.iter().find(|range| Family::of(range.addr()) == family)?;
+    let address = addresses::nth(range, 1)?;
     Some(Target { address, node: meta::name(&node.metadata).to_owned(), ready: nodes::is_ready(node) })
 }
 
 async fn reconcile(world: &World, part: Part) -> Result<(), Error> {
     match part {
         Part::Namespace(name) => namespace(world, name).await,
+        Part::ServiceRange => service_range(world).await,
         Part::ApiServer => api_server(world).await,
         Part::Dns => dns(world).await,
     }
@@ -126,6 +141,53 @@ async fn namespace(world: &World, name: &str) -> Result<(), Error> {
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// The range that the cluster is configured with. It is made anew when it is gone, and gets a second family; anything
+/// else that the configuration says otherwise is told, and left to people.
+async fn service_range(world: &World) -> Result<(), Error> {
+    let api: Objects<ServiceCIDR> = Objects::all(world.client.clone());
+    let wanted = objects::service_range(&world.config.service_ranges);
+    let key = Key::of(&wanted.metadata);
+    let doing = || format!("write ServiceCIDR {key}");
+    let Some(held) = world.service_ranges.get(&key) else {
+        match api.create(&wanted).await.doing(doing) {
+            Ok(created) => world.service_ranges.wrote(created),
+            Err(error) if error.is_already_exists() => {}
+            Err(error) => return Err(error),
+        }
+        return Ok(());
+    };
+    let (has, wants) = (objects::cidrs(&held), objects::cidrs(&wanted));
+    if has == wants || meta::is_deleted(&held.metadata) {
+        return Ok(());
+    }
+    if has.len() < wants.len() && wants.starts_with(has) {
+        let mut next = held.as_ref().clone();
+        next.spec.clone_from(&wanted.spec);
+        let replaced = api.replace(&key.name, &next).await;
+        world.service_ranges.wrote(replaced.doing(doing)?);
+        return Ok(());
+    }
+    let message = format!(
+        "the ServiceCIDR {key} has {}, and the configuration says {}; Services get the former. Delete it once another \
+         ServiceCIDR holds their addresses, or change the configuration",
+        has.join(","),
+        wants.join(",")
+    );
+    tracing::warn!("{message}");
+    let reason = "KubernetesDefaultServiceCIDRInconsistent";
+    world.events.warning("kubernetes-service-cidr-controller", held.as_ref(), reason, message);
+    Ok(())
+}
+
+/// Whether a Service could have an address now.
+fn is_to_be_had(world: &World, address: Option<&str>) -> bool {
+    let Some(address) = address.and_then(|address| address.parse().ok()) else { return false };
+    let ranges = world.service_ranges.all();
+    let open = ranges.iter().filter(|range| !meta::is_deleted(&range.metadata));
+    let mut cidrs = open.flat_map(|range| objects::cidrs(range));
+    cidrs.any(|cidr| cidr.parse().is_ok_and(|range| addresses::holds(&range, address)))
 }
 
 /// Whether the namespace can take objects; if not, its coming up will bring us back.
@@ -176,7 +238,8 @@ async fn dns(world: &World) -> Result<(), Error> {
     let key = Key::new("kube-system", "kube-dns");
     service(world, &key, objects::dns_service(world.config.dns_address)).await?;
     let Some(held) = world.services.get(&key) else { return Ok(()) };
-    let targets: Vec<Target> = world.nodes.all().iter().filter_map(|node| target(node)).collect();
+    let family = Family::of(world.config.dns_address);
+    let targets: Vec<Target> = world.nodes.all().iter().filter_map(|node| target(node, family)).collect();
     let existing = world.slices_of(&key.namespace, &key.name);
     let ours = existing.iter().filter(|s| meta::label(&s.metadata, MANAGED_BY) == Some(objects::DNS_MANAGER));
     let ours: Vec<EndpointSlice> = ours.map(|slice| slice.as_ref().clone()).collect();
@@ -186,16 +249,21 @@ async fn dns(world: &World) -> Result<(), Error> {
     endpoints::write(world, &key, wanted, world.endpoints.get(&key).as_deref()).await
 }
 
-/// Keeps a Service as it must be. One with another address is replaced: addresses cannot be changed.
+/// Keeps a Service as it must be. One with another address is replaced: addresses cannot be changed. That waits until the
+/// other address is to be had.
 async fn service(world: &World, key: &Key, wanted: Service) -> Result<(), Error> {
     let api = world.namespaced::<Service>(&key.namespace);
     let doing = || format!("write Service {key}");
     let Some(held) = world.services.get(key) else {
-        let created = api.create(&wanted).await;
-        world.services.wrote(created.doing(doing)?);
+        // The range is made in the same moment; its coming brings us back.
+        if is_to_be_had(world, objects::cluster_ip(&wanted)) {
+            let created = api.create(&wanted).await;
+            world.services.wrote(created.doing(doing)?);
+        }
         return Ok(());
     };
-    if objects::cluster_ip(&held) != objects::cluster_ip(&wanted) {
+    let moves = objects::cluster_ip(&held) != objects::cluster_ip(&wanted);
+    if moves && is_to_be_had(world, objects::cluster_ip(&wanted)) {
         tracing::warn!(service = %key, "has another address than the cluster's configuration; it is replaced");
         unless_gone(api.delete(&key.name, &DeleteParams::default()).await.map(|_| ()).doing(doing))?;
         world.services.bury(key, meta::uid(&held.metadata));

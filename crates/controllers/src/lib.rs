@@ -19,6 +19,7 @@ mod eventexpiry;
 mod eviction;
 mod garbagecollector;
 mod history;
+mod ipaddress;
 mod kit;
 mod namespace;
 mod nodeipam;
@@ -27,6 +28,7 @@ mod podgc;
 mod registry;
 mod replicaset;
 mod scheduler;
+mod servicecidr;
 mod statefulset;
 mod tokencleaner;
 

@@ -1,7 +1,8 @@
-//! A range of pod addresses for every node.
+//! A range of pod addresses for every node, of each family that the cluster has.
 //!
 //! Promises: no two nodes get overlapping ranges, also across restarts: what nodes have is read from the nodes
-//! themselves before anything is given out. A range is free again when its node is gone.
+//! themselves before anything is given out. A range is free again when its node is gone. Refuses: to give a node a part
+//! of what it needs, and to change what it has.
 
 use std::sync::Arc;
 
@@ -47,22 +48,28 @@ pub(crate) fn start(world: &Arc<World>) -> Task {
 async fn reconcile(world: &World, key: &Key) -> Result<Again, Error> {
     let Some(node) = world.nodes.get(key).filter(|node| ranges(node).is_empty()) else { return Ok(None) };
     let used: Vec<IpNet> = world.nodes.all().iter().flat_map(|node| ranges(node)).collect();
-    let Some(range) = free_range(world.config.pod_range, world.config.node_mask, &used) else {
-        let message = format!("no /{} left in {}", world.config.node_mask, world.config.pod_range);
-        tracing::warn!(node = %key, message, "CIDRNotAvailable");
-        world.events.warning("cidrAllocator", node.as_ref(), "CIDRNotAvailable", message);
-        return Ok(None);
+    let config = &world.config;
+    let free = |of: &IpNet| {
+        let mask = config.node_mask(of);
+        free_range(*of, mask, &used).ok_or_else(|| format!("no /{mask} left in {of}"))
+    };
+    let given: Vec<IpNet> = match config.pod_ranges.iter().map(free).collect() {
+        Ok(given) => given,
+        Err(message) => {
+            tracing::warn!(node = %key, message, "CIDRNotAvailable");
+            world.events.warning("cidrAllocator", node.as_ref(), "CIDRNotAvailable", message);
+            return Ok(None);
+        }
     };
     let patch = json!({
         "metadata": { "uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version },
-        "spec": { "podCIDR": range, "podCIDRs": [range] },
+        "spec": { "podCIDR": given.first(), "podCIDRs": given },
     });
     let api: Objects<Node> = Objects::all(world.client.clone());
     let patched = api.patch(&key.name, &Patch::Merge(patch)).await;
-    unless_gone(
-        patched.doing(|| format!("give node {key} the range {range}")).map(|node| world.nodes.wrote(node)),
-    )?;
-    tracing::info!(node = %key, %range, "pod range given");
+    let doing = || format!("give node {key} the ranges {given:?}");
+    unless_gone(patched.doing(doing).map(|node| world.nodes.wrote(node)))?;
+    tracing::info!(node = %key, ranges = ?given, "pod ranges given");
     Ok(None)
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::kit::world::{Task, World};
 use crate::{
     bootstrap, certificates, daemonset, deployment, disruption, endpoints, endpointslice,
-    endpointslicemirroring, eventexpiry, eviction, garbagecollector, namespace, nodeipam, nodelifecycle,
-    podgc, replicaset, scheduler, statefulset, tokencleaner,
+    endpointslicemirroring, eventexpiry, eviction, garbagecollector, ipaddress, namespace, nodeipam,
+    nodelifecycle, podgc, replicaset, scheduler, servicecidr, statefulset, tokencleaner,
 };
 
 type Start = fn(&Arc<World>) -> Vec<Task>;
@@ -26,6 +26,8 @@ const CONTROLLERS: &[(&str, Start)] = &[
     ("statefulset", |world| vec![statefulset::start(world)]),
     ("disruption", |world| vec![disruption::start(world)]),
     ("scheduler", |world| vec![scheduler::start(world)]),
+    ("servicecidr", |world| vec![servicecidr::start(world)]),
+    ("ipaddress", |world| vec![ipaddress::start(world)]),
     ("podgc", |world| vec![podgc::start(world)]),
     ("garbagecollector", |world| vec![garbagecollector::start(world)]),
     ("eviction", |world| vec![eviction::start(world)]),
@@ -74,6 +76,6 @@ mod tests {
     fn names_are_those_of_the_table() {
         assert_eq!("scheduler".parse(), Ok(ControllerName("scheduler")));
         let error = "shceduler".parse::<ControllerName>().unwrap_err();
-        assert!(error.contains("scheduler, statefulset"), "{error}");
+        assert!(error.contains("scheduler, servicecidr"), "{error}");
     }
 }

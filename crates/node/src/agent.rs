@@ -18,12 +18,15 @@ use svcd_client::Objects;
 use svcd_podnet::PodNet;
 use svcd_proxy::{Handle as ProxyHandle, Proxy};
 use svcd_runtime::Admin;
+use svcd_svcmap::ServiceName;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::events::{About, Events};
 use crate::health::{Health, Part};
+use crate::health_checks::HealthChecks;
 use crate::names::Names;
 use crate::network::Network;
 use crate::node_object::Facts;
@@ -31,7 +34,7 @@ use crate::nodes::Nodes;
 use crate::own_node::{Keeper, OwnNode};
 use crate::services::{self, Directory};
 use crate::watch::changes;
-use crate::{Config, Error, address, lease, lock, pods, system};
+use crate::{Config, Error, address, health_checks, lease, lock, pods, system};
 
 /// How long parts have to end after the order to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -149,7 +152,7 @@ impl Agent {
             mode: *proxy_mode,
             node_addresses: vec![self.address],
             local_vips: vec![cluster.dns_address],
-            ..svcd_proxy::Config::new(node_name.clone(), vec![cluster.pod_cidr])
+            ..svcd_proxy::Config::new(node_name.clone(), cluster.pod_cidr.all().to_vec())
         };
         let counters = svcd_proxy::Metrics::default();
         metrics.register(|registry| counters.register(registry));
@@ -248,7 +251,27 @@ impl Agent {
         });
         let services = changes(&Objects::<Service>::all(self.client.clone()), None);
         let slices = changes(&Objects::<EndpointSlice>::all(self.client.clone()), None);
-        self.endless("watch of services", services::feed(services, slices, proxy, directory));
+        let checks = self.answer_health_checks(proxy.clone());
+        self.endless("watch of services", services::feed(services, slices, (proxy, checks), directory));
+    }
+
+    /// The ports at which load balancers ask for this node's health.
+    fn answer_health_checks(&mut self, proxy: ProxyHandle) -> health_checks::Inlet {
+        let node = self.config.node_name.clone();
+        let is_healthy = Arc::new(move || proxy.healthy(PROXY_PATIENCE).is_ok());
+        let events = Events::new(self.client.clone(), node.clone());
+        let report = Arc::new(move |name: &ServiceName, message| {
+            let event = svcd_pods::Event {
+                warning: true,
+                reason: "FailedToStartServiceHealthcheck",
+                message,
+                container: None,
+            };
+            events.send_about(About::service(&name.namespace, &name.name), event);
+        });
+        let (checks, inlet) = HealthChecks::new(node, is_healthy, report);
+        self.endless("health-check ports", checks.run());
+        inlet
     }
 }
 

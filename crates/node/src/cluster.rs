@@ -16,11 +16,78 @@ pub struct ClusterInfo {
     /// The virtual address of the cluster's DNS.
     pub dns_address: IpAddr,
     /// Where virtual addresses come from.
-    pub service_cidr: IpNet,
+    pub service_cidr: Ranges,
     /// Where every node's pod range comes from.
-    pub pod_cidr: IpNet,
+    pub pod_cidr: Ranges,
     /// Which ports a node port may have.
     pub node_port_range: PortRange,
+}
+
+/// One range of addresses, or one of each family; written `10.96.0.0/12` or `10.96.0.0/12,fd00::/108`. The first is the
+/// usual one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Ranges(Vec<IpNet>);
+
+impl Ranges {
+    /// The ranges, the usual one first.
+    pub fn all(&self) -> &[IpNet] {
+        &self.0
+    }
+
+    /// The usual one.
+    pub fn first(&self) -> IpNet {
+        *self.0.first().expect("there is at least one range")
+    }
+
+    /// The IPv6 range.
+    pub fn v6(&self) -> Option<IpNet> {
+        self.0.iter().copied().find(|range| range.addr().is_ipv6())
+    }
+}
+
+impl From<IpNet> for Ranges {
+    fn from(range: IpNet) -> Self {
+        Self(vec![range.trunc()])
+    }
+}
+
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(","))
+    }
+}
+
+impl From<Ranges> for String {
+    fn from(ranges: Ranges) -> Self {
+        ranges.to_string()
+    }
+}
+
+impl FromStr for Ranges {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let one = |text: &str| {
+            let range: Result<IpNet, _> = text.trim().parse();
+            range.map(|range| range.trunc()).map_err(|_| format!("{text:?} is not a range like 10.96.0.0/12"))
+        };
+        let ranges: Vec<IpNet> = text.split(',').map(one).collect::<Result<_, _>>()?;
+        match ranges[..] {
+            [_] => Ok(Self(ranges)),
+            [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(Self(ranges)),
+            _ => Err(format!("{text:?} must be one range, or two of which one is IPv4 and one IPv6")),
+        }
+    }
+}
+
+impl TryFrom<String> for Ranges {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 /// A range of ports, both ends included; written `30000-32767`.
@@ -74,6 +141,28 @@ mod tests {
         for bad in ["", "1", "2-1", "0-5", "1-70000", "a-b", "1-2-3"] {
             assert!(bad.parse::<PortRange>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ranges() {
+        for (text, shown) in [
+            ("10.96.0.0/12", "10.96.0.0/12"),
+            ("fd00::/108", "fd00::/108"),
+            ("10.96.0.1/12, fd00::/108", "10.96.0.0/12,fd00::/108"),
+            ("fd00::/108,10.96.0.0/12", "fd00::/108,10.96.0.0/12"),
+        ] {
+            assert_eq!(text.parse::<Ranges>().map(|ranges| ranges.to_string()), Ok(shown.to_owned()));
+        }
+        for bad in [
+            "",
+            "10.96.0.0",
+            "10.96.0.0/12,",
+            "10.96.0.0/12,10.97.0.0/16",
+            "fd00::/108,10.96.0.0/12,fd01::/108",
+        ] {
+            assert!(bad.parse::<Ranges>().is_err(), "{bad}");
+        }
+        assert_eq!("fd00::/108,10.96.0.0/12".parse::<Ranges>().unwrap().v6(), "fd00::/108".parse().ok());
     }
 
     #[test]

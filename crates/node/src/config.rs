@@ -114,6 +114,10 @@ impl Config {
         if interval.is_zero() || interval >= lease {
             return Err(Error::Heartbeat { interval, lease });
         }
+        let ClusterInfo { service_cidr, pod_cidr, .. } = &self.cluster;
+        if let Some(range) = service_cidr.v6().or_else(|| pod_cidr.v6()) {
+            return Err(Error::Family { range });
+        }
         Ok(())
     }
 
@@ -224,6 +228,14 @@ mod tests {
         let mut slow = config("a");
         slow.heartbeat.interval = slow.heartbeat.lease;
         assert!(matches!(slow.check(), Err(Error::Heartbeat { .. })));
+    }
+
+    #[test]
+    fn a_cluster_with_ipv6_is_refused_by_name() {
+        let mut dual = config("a");
+        dual.cluster.service_cidr = "10.96.0.0/12,fd00::/108".parse().unwrap();
+        let error = dual.check().unwrap_err().to_string();
+        assert!(error.contains("fd00::/108") && error.contains("IPv4 only"), "{error}");
     }
 
     #[test]

@@ -40,6 +40,15 @@ pub enum Error {
         /// For how long.
         lease: std::time::Duration,
     },
+    /// Addresses of a family that an agent cannot forward to yet.
+    #[error(
+        "this cluster has the IPv6 range {range}, and an agent forwards IPv4 only; run nodes of another kind in it, or give \
+         `svcd server` IPv4 ranges alone"
+    )]
+    Family {
+        /// Which range.
+        range: ipnet::IpNet,
+    },
     /// A directory could not be made.
     #[error("cannot make {path}: {source}", path = path.display())]
     Directory {

@@ -1,9 +1,10 @@
-//! Event objects for what happens to pods: for people, so best effort. Too many are dropped, and repeated ones are counted.
+//! Event objects for what happens to pods, and to Services on this node: for people, so best effort. Too many are
+//! dropped, and repeated ones are counted.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event as EventObject, EventSource, ObjectReference};
+use k8s_openapi::api::core::v1::{Event as EventObject, EventSource, ObjectReference, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Client;
 use kube::api::Patch;
@@ -19,10 +20,44 @@ const QUEUE: usize = 256;
 /// How many kinds of events are remembered for counting.
 const REMEMBERED: usize = 512;
 
+/// The object that an Event is about, and who says it.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    component: &'static str,
+    kind: &'static str,
+    namespace: String,
+    name: String,
+    /// Looked up when it is not known: `kubectl describe` finds Events by it.
+    uid: Option<String>,
+}
+
+impl About {
+    fn pod(pod: &PodRef) -> Self {
+        Self {
+            component: "kubelet",
+            kind: "Pod",
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: Some(pod.uid.clone()),
+        }
+    }
+
+    /// A Service, as kube-proxy speaks of it.
+    pub(crate) fn service(namespace: &str, name: &str) -> Self {
+        Self {
+            component: "kube-proxy",
+            kind: "Service",
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: None,
+        }
+    }
+}
+
 /// Takes events without ever blocking. Clones share one queue.
 #[derive(Clone)]
 pub(crate) struct Events {
-    queue: mpsc::Sender<(PodRef, Event)>,
+    queue: mpsc::Sender<(About, Event)>,
 }
 
 impl Events {
@@ -35,8 +70,13 @@ impl Events {
     }
 
     pub(crate) fn send(&self, pod: &PodRef, event: Event) {
-        if self.queue.try_send((pod.clone(), event)).is_err() {
-            debug!(pod = %pod, "too many events; one is dropped");
+        self.send_about(About::pod(pod), event);
+    }
+
+    pub(crate) fn send_about(&self, about: About, event: Event) {
+        if let Err(full) = self.queue.try_send((about, event)) {
+            let (About { kind, namespace, name, .. }, _) = full.into_inner();
+            debug!(kind, namespace, name, "too many events; one is dropped");
         }
     }
 }
@@ -49,17 +89,22 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut queue: mpsc::Receiver<(PodRef, Event)>) {
-        while let Some((pod, event)) = queue.recv().await {
-            if let Err(error) = self.write(&pod, event).await {
-                debug!(pod = %pod, %error, "an event was lost");
+    async fn run(mut self, mut queue: mpsc::Receiver<(About, Event)>) {
+        while let Some((about, event)) = queue.recv().await {
+            let (namespace, name) = (about.namespace.clone(), about.name.clone());
+            if let Err(error) = self.write(about, event).await {
+                debug!(namespace, name, %error, "an event was lost");
             }
         }
     }
 
-    async fn write(&mut self, pod: &PodRef, event: Event) -> Result<(), RequestError> {
-        let api: Objects<EventObject> = Objects::namespaced(self.client.clone(), &pod.namespace);
-        let key = (pod.uid.clone(), event.reason, event.message.clone());
+    async fn write(&mut self, mut about: About, event: Event) -> Result<(), RequestError> {
+        if about.uid.is_none() {
+            let services: Objects<Service> = Objects::namespaced(self.client.clone(), &about.namespace);
+            about.uid = in_time(services.get(&about.name)).await?.metadata.uid;
+        }
+        let api: Objects<EventObject> = Objects::namespaced(self.client.clone(), &about.namespace);
+        let key = (about.uid.clone().unwrap_or_default(), event.reason, event.message.clone());
         if let Some((name, count)) = self.counted.get_mut(&key) {
             *count += 1;
             let patch = Patch::Merge(json!({ "count": *count, "lastTimestamp": Time(Timestamp::now()) }));
@@ -68,7 +113,7 @@ impl Writer {
             }
             // It has run out meanwhile: say it anew.
         }
-        let object = self.object(pod, event);
+        let object = self.object(about, event);
         in_time(api.create(&object)).await?;
         if self.counted.len() >= REMEMBERED {
             self.counted.clear();
@@ -77,21 +122,21 @@ impl Writer {
         Ok(())
     }
 
-    fn object(&self, pod: &PodRef, event: Event) -> EventObject {
+    fn object(&self, about: About, event: Event) -> EventObject {
         let now = Timestamp::now();
         EventObject {
             metadata: ObjectMeta {
-                // As upstream names them, so that two events of one pod never collide.
-                name: Some(format!("{}.{:x}", pod.name, now.as_nanosecond())),
-                namespace: Some(pod.namespace.clone()),
+                // As upstream names them, so that two events of one object never collide.
+                name: Some(format!("{}.{:x}", about.name, now.as_nanosecond())),
+                namespace: Some(about.namespace.clone()),
                 ..ObjectMeta::default()
             },
             involved_object: ObjectReference {
                 api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                namespace: Some(pod.namespace.clone()),
-                name: Some(pod.name.clone()),
-                uid: Some(pod.uid.clone()),
+                kind: Some(about.kind.to_owned()),
+                namespace: Some(about.namespace),
+                name: Some(about.name),
+                uid: about.uid,
                 field_path: event.container.map(|name| format!("spec.containers{{{name}}}")),
                 ..ObjectReference::default()
             },
@@ -99,7 +144,7 @@ impl Writer {
             reason: Some(event.reason.to_owned()),
             message: Some(event.message),
             source: Some(EventSource {
-                component: Some("kubelet".to_owned()),
+                component: Some(about.component.to_owned()),
                 host: Some(self.node_name.clone()),
             }),
             first_timestamp: Some(Time(now)),

@@ -162,7 +162,7 @@ fn settings(config: &Config, listen: Vec<SocketAddr>) -> svcd_dns::Config {
         cluster_domain: config.cluster.cluster_domain.clone(),
         listen,
         service_addresses: vec![config.cluster.dns_address],
-        networks: vec![config.cluster.service_cidr, config.cluster.pod_cidr],
+        networks: [config.cluster.service_cidr.all(), config.cluster.pod_cidr.all()].concat(),
         ..svcd_dns::Config::default()
     }
 }

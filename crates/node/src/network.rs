@@ -74,7 +74,7 @@ impl Network {
 
 /// What the pod network is told; `range` does not matter to a clean-up.
 pub(crate) fn network_config(config: &Config, address: IpAddr, range: Ipv4Net) -> svcd_podnet::Config {
-    let IpNet::V4(cluster_range) = config.cluster.pod_cidr else {
+    let IpNet::V4(cluster_range) = config.cluster.pod_cidr.first() else {
         // Without an IPv4 range there is no IPv4 pod elsewhere: only our own are inside.
         return podnet(config, address, range, range);
     };

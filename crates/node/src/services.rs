@@ -25,6 +25,13 @@ pub(crate) trait Forwarder: Send + 'static {
     fn apply(&self, update: Update);
 }
 
+impl<A: Forwarder, B: Forwarder> Forwarder for (A, B) {
+    fn apply(&self, update: Update) {
+        self.0.apply(update.clone());
+        self.1.apply(update);
+    }
+}
+
 impl Forwarder for svcd_proxy::Handle {
     fn apply(&self, update: Update) {
         Self::apply(self, update);

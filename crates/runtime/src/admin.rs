@@ -1,31 +1,21 @@
 //! The plain HTTP port of a role: `/healthz`, `/livez`, `/readyz`, `/metrics`, `/configz`.
 //!
-//! Binding and serving are apart, so that a busy port is known before anything else starts. Nothing here can be written to;
-//! the number of connections and the time for a request are bounded.
+//! Binding and serving are apart, so that a busy port is known before anything else starts. Nothing here can be written to.
 
-use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Bytes;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
-use crate::{Error, Readiness};
-
-const MAX_CONNECTIONS: usize = 64;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::{Answer, Error, Readiness, answer_at};
 
 /// The process's metrics. Clones share the registry.
 #[derive(Clone, Debug, Default)]
@@ -82,47 +72,9 @@ impl Admin {
 
     /// Serves until the order to stop.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = shutdown.cancelled() => return,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of file descriptors, most often: waiting is all that helps.
-                    debug!(%error, "accept failed on the health port");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
-            let (state, shutdown) = (Arc::clone(&self.state), shutdown.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = connection(stream, state) => {}
-                    () = shutdown.cancelled() => {}
-                }
-                drop(permit);
-            });
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, state: Arc<State>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&state, request.method(), request.uri().path());
-        async move { Ok::<_, Infallible>(response) }
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        debug!(%error, "a connection of the health port ended early");
+        let state = self.state;
+        let answers: Answer = Arc::new(move |method, path| answer(&state, method, path));
+        answer_at(self.listener, answers, shutdown).await;
     }
 }
 
@@ -175,6 +127,7 @@ fn respond(status: StatusCode, content_type: &'static str, text: String) -> Resp
 mod tests {
     use prometheus_client::metrics::counter::Counter;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
 

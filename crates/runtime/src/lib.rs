@@ -7,10 +7,12 @@ mod admin;
 mod error;
 mod lifecycle;
 mod logging;
+mod plain_http;
 mod readiness;
 
 pub use admin::{Admin, Metrics};
 pub use error::Error;
 pub use lifecycle::Lifecycle;
 pub use logging::{LogFormat, init_logging};
+pub use plain_http::{Answer, answer_at};
 pub use readiness::{Readiness, ReadyGuard};

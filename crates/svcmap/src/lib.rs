@@ -6,11 +6,13 @@
 //! It refuses to validate as an API server does: what cannot be used is logged and left out, the rest goes on.
 
 mod convert;
+mod health;
 mod index;
 mod select;
 mod types;
 
 pub use convert::Unusable;
+pub use health::HealthCheck;
 pub use index::{Index, Update};
 pub use select::{Family, Place, Selection, select};
 pub use types::*;

@@ -1,5 +1,6 @@
 //! The walkthroughs: what people type, and what they must see. Each test carries the id of its row.
 
+mod a_addresses;
 mod a_services;
 mod b_dns;
 mod bad_input;

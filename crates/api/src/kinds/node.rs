@@ -99,9 +99,7 @@ impl Behavior for Nodes {
     fn validate(node: &Node, errors: &mut Vec<FieldError>) {
         let Some(spec) = &node.spec else { return };
         let path = Path::new("spec");
-        for (index, cidr) in spec.pod_cidrs.iter().flatten().enumerate() {
-            rules::cidr(&path.child("podCIDRs").index(index), cidr, errors);
-        }
+        validate_ranges(&path.child("podCIDRs"), spec.pod_cidrs.as_deref().unwrap_or_default(), errors);
         validate_taints(&path.child("taints"), spec.taints.as_deref().unwrap_or_default(), errors);
         validate_addresses(node.status.as_ref(), errors);
     }
@@ -147,6 +145,17 @@ impl Behavior for Nodes {
             json!(kernel),
             json!(known(info.map(|i| &i.container_runtime_version))),
         ]
+    }
+}
+
+/// At most one range of each family.
+fn validate_ranges(path: &Path<'_>, ranges: &[String], errors: &mut Vec<FieldError>) {
+    let parsed: Vec<_> =
+        ranges.iter().enumerate().map(|(i, range)| rules::cidr(&path.index(i), range, errors)).collect();
+    let of_family = |v4: bool| parsed.iter().flatten().filter(|range| range.addr().is_ipv4() == v4).count();
+    if of_family(true) > 1 || of_family(false) > 1 {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid(path, ranges, detail));
     }
 }
 

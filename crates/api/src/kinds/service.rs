@@ -1,11 +1,12 @@
 //! Services: a stable address and name for a set of pods.
 //!
 //! `default` fills in what does not depend on the stored object, `update` what does (an update may leave out what was
-//! allocated, and a change of type drops what the new type has no use for), `validate` holds the rules, `claims` asks
-//! for addresses and node ports. The cluster has one IPv4 range: IPv6 and dual stack are refused by name.
+//! allocated, and a change of type drops what the new type has no use for), `families` what depends on the cluster,
+//! `validate` holds the rules, `claims` asks for addresses and node ports.
 
 mod claims;
 mod default;
+mod families;
 mod table;
 mod update;
 mod validate;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use serde_json::Value;
 
+use crate::addresses::Cluster;
 use crate::behavior::{Behavior, Warnings};
 use crate::field::FieldError;
 use crate::kind::{Claim, Column, Grant, KindInfo, Subresource};
@@ -59,6 +61,12 @@ impl Behavior for Services {
     fn prepare_update(new: &mut Service, old: &Service) {
         let empty = ServiceSpec::default();
         update::settle(new.spec.get_or_insert_default(), old.spec.as_ref().unwrap_or(&empty));
+        update::settle_status(new);
+    }
+
+    fn settle(new: &mut Service, old: Option<&Service>, cluster: &Cluster) -> Vec<FieldError> {
+        let old = old.and_then(|old| old.spec.as_ref());
+        families::settle(new.spec.get_or_insert_default(), old, cluster)
     }
 
     fn validate(service: &Service, errors: &mut Vec<FieldError>) {

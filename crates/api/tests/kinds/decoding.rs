@@ -189,7 +189,7 @@ proptest! {
             let once = object.clone();
             kind.set_defaults(&mut object);
             prop_assert_eq!(&object, &once, "defaults are a fixpoint");
-            kind.prepare_create(&mut object);
+            kind.prepare_create(&mut object, &crate::harness::single());
             kind.validate(&object, None);
             kind.validate(&object, Some(&once));
             kind.claims(&object, None);

@@ -1,10 +1,9 @@
 //! The server's steps without a server: decode, defaults, preparation, validation, and grants from a range that is
 //! never full.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use svcd_api::addresses::{Cluster, Family};
 use svcd_api::kind::{Claim, Grant, Kind, Subresource};
 use svcd_api::{patch, registry};
 
@@ -20,6 +19,17 @@ pub(crate) fn warnings(object: &Value) -> Vec<String> {
     kind(object["kind"].as_str().unwrap()).warnings(object, None)
 }
 
+/// A cluster with these ranges of service addresses.
+pub(crate) fn cluster(ranges: &[&str]) -> Cluster {
+    let ranges: Vec<_> = ranges.iter().map(|range| range.parse().unwrap()).collect();
+    Cluster::new(&ranges)
+}
+
+/// The usual one.
+pub(crate) fn single() -> Cluster {
+    cluster(&["10.96.0.0/12"])
+}
+
 /// Reads JSON.
 pub(crate) fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
@@ -30,7 +40,17 @@ pub(crate) fn create(name: &str, body: Value) -> Result<Value, Wrong> {
     create_named(name, "x", body)
 }
 
-pub(crate) fn create_named(kind_name: &str, name: &str, mut body: Value) -> Result<Value, Wrong> {
+pub(crate) fn create_named(kind_name: &str, name: &str, body: Value) -> Result<Value, Wrong> {
+    create_in(&single(), kind_name, name, body)
+}
+
+/// Creates an object in some cluster.
+pub(crate) fn create_in(
+    cluster: &Cluster,
+    kind_name: &str,
+    name: &str,
+    mut body: Value,
+) -> Result<Value, Wrong> {
     let kind = kind(kind_name);
     let meta = body.as_object_mut().unwrap().entry("metadata").or_insert_with(|| json!({}));
     meta.as_object_mut().unwrap().entry("name").or_insert_with(|| json!(name));
@@ -43,16 +63,21 @@ pub(crate) fn create_named(kind_name: &str, name: &str, mut body: Value) -> Resu
     assert_eq!(decoded.unknown, Vec::<String>::new());
     let mut object = decoded.object;
     kind.set_defaults(&mut object);
-    kind.prepare_create(&mut object);
+    refuse(kind.prepare_create(&mut object, cluster))?;
     settle(kind, object, None)
 }
 
 /// Writes a whole new version.
 pub(crate) fn update(old: &Value, new: Value) -> Result<Value, Wrong> {
+    update_in(&single(), old, new)
+}
+
+/// Writes a whole new version in some cluster.
+pub(crate) fn update_in(cluster: &Cluster, old: &Value, new: Value) -> Result<Value, Wrong> {
     let kind = kind(old["kind"].as_str().unwrap());
     let mut object = kind.decode(new).map_err(|e| vec![e])?.object;
     kind.set_defaults(&mut object);
-    kind.prepare_update(&mut object, old);
+    refuse(kind.prepare_update(&mut object, old, cluster))?;
     settle(kind, object, Some(old))
 }
 
@@ -96,8 +121,12 @@ fn settle(kind: &dyn Kind, mut object: Value, old: Option<&Value>) -> Result<Val
         .iter()
         .enumerate()
         .map(|(at, claim)| match claim {
-            Claim::ServiceIp { exact, .. } => {
-                Grant::ServiceIp(exact.unwrap_or(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10))))
+            Claim::ServiceIp { exact, family, .. } => {
+                let any = match family {
+                    Family::V4 => "10.96.0.10",
+                    Family::V6 => "fd00::10",
+                };
+                Grant::ServiceIp(exact.unwrap_or_else(|| any.parse().unwrap()))
             }
             Claim::NodePort { exact, group, .. } => {
                 let number = exact.unwrap_or(30_000 + u16::try_from(at).unwrap());

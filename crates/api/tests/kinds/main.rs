@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod addresses;
 mod certificates;
 mod config;
 mod decoding;
@@ -12,6 +13,8 @@ mod network;
 mod networking;
 mod nodes;
 mod pods;
+mod service_families;
+mod service_types;
 mod services;
 mod tables;
 mod warnings;

@@ -64,6 +64,15 @@ fn the_pod_range_is_given_once() {
     let blank = create("Node", json!({})).unwrap();
     let given = patched(&blank, json!({ "spec": { "podCIDRs": ["10.244.1.0/24"] } })).unwrap();
     assert_eq!(given["spec"]["podCIDR"], "10.244.1.0/24");
+    let dual = json!({ "spec": { "podCIDRs": ["10.244.1.0/24", "fd00:1::/64"] } });
+    assert_eq!(patched(&blank, dual).unwrap()["spec"]["podCIDR"], "10.244.1.0/24");
+    let twice = json!({ "spec": { "podCIDRs": ["10.244.1.0/24", "10.244.2.0/24"] } });
+    assert_eq!(
+        errors(patched(&blank, twice)),
+        [
+            r#"spec.podCIDRs: Invalid value: ["10.244.1.0/24","10.244.2.0/24"]: may specify no more than one CIDR for each IP family"#
+        ]
+    );
 }
 
 #[test]

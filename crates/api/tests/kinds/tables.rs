@@ -23,6 +23,7 @@ fn headings() {
         ("Event", "Last Seen Type Reason Object Message", "Subobject Source First Seen Count Name"),
         ("Ingress", "Name Class Hosts Address Ports Age", ""),
         ("IngressClass", "Name Controller Parameters Age", ""),
+        ("IPAddress", "Name ParentRef", ""),
         ("Lease", "Name Holder Age", ""),
         ("Namespace", "Name Status Age", ""),
         ("NetworkPolicy", "Name Pod-Selector Age", ""),
@@ -40,6 +41,7 @@ fn headings() {
         ("Secret", "Name Type Data Age", ""),
         ("Service", "Name Type Cluster-IP External-IP Port(s) Age", "Selector"),
         ("ServiceAccount", "Name Age", ""),
+        ("ServiceCIDR", "Name CIDRs Age", ""),
         ("StatefulSet", "Name Ready Age", "Containers Images"),
     ] {
         let headings = |priority: i32| {
@@ -62,7 +64,7 @@ fn every_kind_is_found_by_each_of_its_names() {
         assert_eq!(info.singular, info.kind.to_lowercase());
         count += 1;
     }
-    assert_eq!(count, 33);
+    assert_eq!(count, 35);
     assert!(registry().by_plural("apps", "v1", "services").is_none());
     assert!(registry().by_kind("v2", "Service").is_none());
 }

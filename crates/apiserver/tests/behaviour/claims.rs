@@ -17,9 +17,15 @@ fn node_port(name: &str, port: Option<u16>) -> Value {
     object
 }
 
+/// What is claimed: addresses, by the IPAddresses that there are, and node ports.
 async fn claims(store: &dyn Store) -> BTreeSet<String> {
-    let request = ListRequest { prefix: "/claims/".to_owned(), ..ListRequest::default() };
-    store.list(request).await.unwrap().records.iter().map(|r| r.key.to_string()).collect()
+    let mut found = BTreeSet::new();
+    for prefix in ["/claims/node-port/", "/objects/networking.k8s.io/ipaddresses//"] {
+        let request = ListRequest { prefix: prefix.to_owned(), ..ListRequest::default() };
+        let keys = store.list(request).await.unwrap().records;
+        found.extend(keys.iter().map(|r| r.key.strip_prefix(prefix).unwrap().to_owned()));
+    }
+    found
 }
 
 /// The claims that the stored Services should hold.
@@ -27,16 +33,12 @@ async fn owed(cluster: &Cluster) -> BTreeSet<String> {
     let list = cluster.admin.get("/api/v1/services").await.expect(200);
     let mut owed = BTreeSet::new();
     for service in list["items"].as_array().unwrap() {
-        for address in service["spec"]["clusterIPs"].as_array().into_iter().flatten() {
-            if address != "None" {
-                owed.insert(format!("/claims/service-ip/{}", address.as_str().unwrap()));
-            }
-        }
-        for port in service["spec"]["ports"].as_array().into_iter().flatten() {
-            if let Some(number) = port["nodePort"].as_u64() {
-                owed.insert(format!("/claims/node-port/{}/{number}", port["protocol"].as_str().unwrap()));
-            }
-        }
+        let spec = &service["spec"];
+        let addresses = spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        owed.extend(addresses.filter(|ip| *ip != "None").map(str::to_owned));
+        let ports = spec["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]);
+        let ports = ports.chain([&spec["healthCheckNodePort"]]).filter_map(Value::as_u64);
+        owed.extend(ports.map(|port| port.to_string()));
     }
     owed
 }
@@ -137,6 +139,34 @@ async fn a_full_range_says_so_and_a_freed_place_is_found() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_by_number_is_settled_before_what_is_not() {
+    let config = Config { node_port_range: 30000..=30001, ..Config::default() };
+    let cluster = Cluster::with(config, Options::default()).await;
+    let ports = |first: Value, second: Value| {
+        let mut object = node_port("web", None);
+        object["spec"]["ports"] = json!([first, second]);
+        object
+    };
+    let given = |service: &Value| {
+        let ports = service["spec"]["ports"].as_array().unwrap().iter();
+        ports.map(|port| port["nodePort"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    // Of two numbers the first port would get the second's in half of all cases.
+    for _ in 0..8 {
+        let both =
+            ports(json!({ "name": "a", "port": 80 }), json!({ "name": "b", "port": 81, "nodePort": 30000 }));
+        assert_eq!(given(&cluster.admin.post(SERVICES, &both).await.expect(201)), [30001, 30000]);
+        cluster.admin.delete(&format!("{SERVICES}/web")).await.expect(200);
+    }
+    let shared = ports(
+        json!({ "name": "tcp", "port": 53 }),
+        json!({ "name": "udp", "port": 53, "protocol": "UDP", "nodePort": 30001 }),
+    );
+    assert_eq!(given(&cluster.admin.post(SERVICES, &shared).await.expect(201)), [30001, 30001]);
+    assert_eq!(claims(&*cluster.store).await, owed(&cluster).await);
+}
+
+#[tokio::test]
 async fn claims_follow_the_type_of_the_service() {
     let cluster = Cluster::new().await;
     cluster.admin.post(SERVICES, &service("web")).await.expect(201);
@@ -145,6 +175,10 @@ async fn claims_follow_the_type_of_the_service() {
         json!({ "type": "NodePort" }),
         json!({ "type": "ClusterIP" }),
         json!({ "type": "LoadBalancer" }),
+        json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local" }),
+        json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Cluster" }),
+        json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local" }),
+        json!({ "type": "NodePort" }),
         json!({ "type": "ExternalName", "externalName": "a.example.com" }),
         json!({ "type": "ClusterIP", "externalName": null }),
     ] {
@@ -166,6 +200,26 @@ async fn one_port_number_serves_two_protocols_of_a_service() {
     let ports = &created["spec"]["ports"];
     assert!(ports[0]["nodePort"].is_u64());
     assert_eq!(ports[0]["nodePort"], ports[1]["nodePort"]);
+    assert_eq!(claims(&*cluster.store).await, owed(&cluster).await);
+}
+
+#[tokio::test]
+async fn a_node_port_belongs_to_one_service_whatever_the_protocol() {
+    let cluster = Cluster::new().await;
+    cluster.admin.post(SERVICES, &node_port("a", Some(30001))).await.expect(201);
+    let mut other = node_port("b", Some(30001));
+    other["spec"]["ports"][0]["protocol"] = "UDP".into();
+    assert_eq!(
+        cluster.admin.post(SERVICES, &other).await.refused(422, "Invalid"),
+        "Service \"b\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated"
+    );
+    let mut balancer = service("c");
+    balancer["spec"]["type"] = "LoadBalancer".into();
+    balancer["spec"]["externalTrafficPolicy"] = "Local".into();
+    balancer["spec"]["healthCheckNodePort"] = 30001.into();
+    let refused = cluster.admin.post(SERVICES, &balancer).await;
+    assert_eq!(refused.json()["details"]["causes"][0]["field"], "spec.healthCheckNodePort");
+    refused.refused(422, "Invalid");
     assert_eq!(claims(&*cluster.store).await, owed(&cluster).await);
 }
 

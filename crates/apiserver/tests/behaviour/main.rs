@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod addresses;
+#[cfg(test)]
 mod applies;
 #[cfg(test)]
 mod audit;

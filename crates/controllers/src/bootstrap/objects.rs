@@ -2,13 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort as OldPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort,
     ServiceSpec,
 };
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use svcd_api::addresses::Family;
+use svcd_api::{Json, registry};
 
 use crate::endpointslice::MANAGED_BY;
 use crate::endpointslice::desired::{Desired, Port, Shape};
@@ -41,11 +45,21 @@ fn named(namespace: &str, name: &str, labels: &[(&str, &str)]) -> ObjectMeta {
 }
 
 fn family(address: IpAddr) -> String {
-    if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned()
+    Family::of(address).name().to_owned()
 }
 
 pub(crate) fn namespace(name: &str) -> Namespace {
     Namespace { metadata: named("", name, &[]), ..Namespace::default() }
+}
+
+pub(crate) fn service_range(ranges: &[IpNet]) -> ServiceCIDR {
+    let kind = registry().all().find_map(|kind| kind.address_ranges());
+    let kind = kind.expect("a kind of the registry holds ranges of addresses");
+    ServiceCIDR::from_json(&kind.usual(ranges)).expect("what the kind itself writes can be read")
+}
+
+pub(crate) fn cidrs(range: &ServiceCIDR) -> &[String] {
+    range.spec.as_ref().and_then(|spec| spec.cidrs.as_deref()).unwrap_or_default()
 }
 
 fn service(metadata: ObjectMeta, address: IpAddr, ports: Vec<ServicePort>) -> Service {

@@ -24,7 +24,7 @@ use crate::kit::meta;
 use crate::kit::store::Store;
 
 /// Kinds whose objects come through the shared caches, with their groups.
-const SHARED: [(&str, &str); 14] = [
+const SHARED: [(&str, &str); 16] = [
     ("", "Namespace"),
     ("", "Node"),
     ("", "Pod"),
@@ -39,6 +39,8 @@ const SHARED: [(&str, &str); 14] = [
     ("apps", "ControllerRevision"),
     ("", "ReplicationController"),
     ("policy", "PodDisruptionBudget"),
+    ("networking.k8s.io", "ServiceCIDR"),
+    ("networking.k8s.io", "IPAddress"),
 ];
 
 /// Listens to the shared caches.
@@ -58,6 +60,8 @@ pub(super) fn share(collector: &Arc<Collector>) {
     listen(collector, &world.revisions);
     listen(collector, &world.replication_controllers);
     listen(collector, &world.budgets);
+    listen(collector, &world.service_ranges);
+    listen(collector, &world.service_addresses);
 }
 
 fn listen<K: Wire>(collector: &Arc<Collector>, store: &Arc<Store<K>>) {

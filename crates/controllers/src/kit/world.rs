@@ -1,6 +1,7 @@
 //! The caches that all controllers share, and how they are found in them.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -9,6 +10,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::runtime::watcher;
@@ -43,6 +45,8 @@ pub(crate) struct World {
     pub(crate) revisions: Arc<Store<ControllerRevision>>,
     pub(crate) replication_controllers: Arc<Store<ReplicationController>>,
     pub(crate) budgets: Arc<Store<PodDisruptionBudget>>,
+    pub(crate) service_ranges: Arc<Store<ServiceCIDR>>,
+    pub(crate) service_addresses: Arc<Store<IPAddress>>,
 }
 
 /// A task that runs until it is dropped, with its name.
@@ -68,6 +72,8 @@ impl World {
             revisions: Store::new(|revision| owner_places(&revision.metadata)),
             replication_controllers: Store::plain(),
             budgets: Store::plain(),
+            service_ranges: Store::plain(),
+            service_addresses: Store::plain(),
         })
     }
 
@@ -88,6 +94,8 @@ impl World {
             ("controllerrevision watch", self.informer(&self.revisions)),
             ("replicationcontroller watch", self.informer(&self.replication_controllers)),
             ("poddisruptionbudget watch", self.informer(&self.budgets)),
+            ("servicecidr watch", self.informer(&self.service_ranges)),
+            ("ipaddress watch", self.informer(&self.service_addresses)),
         ]
     }
 
@@ -113,6 +121,8 @@ impl World {
             self.revisions.ready(),
             self.replication_controllers.ready(),
             self.budgets.ready(),
+            self.service_ranges.ready(),
+            self.service_addresses.ready(),
         );
     }
 
@@ -185,6 +195,13 @@ impl World {
 /// The selector of a Service, unless it has none, or an empty one.
 pub(crate) fn selector_of(service: &Service) -> Option<&Labels> {
     service.spec.as_ref()?.selector.as_ref().filter(|selector| !selector.is_empty())
+}
+
+/// The addresses of a Service.
+pub(crate) fn cluster_ips(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() != Some("ExternalName"));
+    let ips = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
+    ips.filter_map(|ip| ip.parse().ok())
 }
 
 fn owner_places(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Vec<u64> {

@@ -1,6 +1,6 @@
 //! Services, their slices and Endpoints; what a new cluster has.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, EndpointAddress, Endpoints, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -134,10 +134,15 @@ async fn slices_follow_pods_through_their_life() {
     assert_eq!(slice.labels()["team"], "a");
     let first = &slice.endpoints.as_ref().unwrap()[0];
     assert_eq!((first.node_name.as_deref(), first.zone.as_deref()), (Some("node1"), Some("z")));
-    let old = cluster.api::<Endpoints>().get("web").await.unwrap();
-    let subset = &old.subsets.unwrap()[0];
-    assert_eq!(subset.addresses.as_ref().unwrap()[0].ip, "10.244.0.5");
-    assert_eq!(subset.not_ready_addresses.as_ref().unwrap()[0].ip, "10.244.0.6");
+    // Another controller's, in its own time.
+    eventually("the Endpoints have both", || async {
+        let endpoints = cluster.api::<Endpoints>().get_opt("web").await.unwrap()?;
+        let subset = endpoints.subsets?.into_iter().next()?;
+        let ip = |addresses: Option<Vec<EndpointAddress>>| Some(addresses?.into_iter().next()?.ip);
+        let both = (ip(subset.addresses)?, ip(subset.not_ready_addresses)?);
+        (both == ("10.244.0.5".to_owned(), "10.244.0.6".to_owned())).then_some(())
+    })
+    .await;
     // Deleted, but still serving what it has begun.
     cluster.api::<Pod>().delete("a", &DeleteParams::default()).await.unwrap();
     expect(&cluster, "web", &[("10.244.0.5", false, true, true), ("10.244.0.6", false, false, false)]).await;

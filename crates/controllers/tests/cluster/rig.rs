@@ -36,8 +36,8 @@ pub(crate) fn config() -> Config {
     let directory = tempfile::tempdir().unwrap();
     let ca = Ca::load_or_create(directory.path()).unwrap();
     Config::new(
-        "10.96.0.0/12".parse().unwrap(),
-        "10.244.0.0/16".parse().unwrap(),
+        vec!["10.96.0.0/12".parse().unwrap()],
+        vec!["10.244.0.0/16".parse().unwrap()],
         [10, 96, 0, 10].into(),
         advertise,
         Arc::new(ca),
@@ -46,11 +46,17 @@ pub(crate) fn config() -> Config {
 
 impl Cluster {
     pub(crate) async fn start(config: Config) -> Self {
+        Self::start_on(config.service_ranges.clone(), config).await
+    }
+
+    /// Controllers beside a server that is told of these ranges of service addresses.
+    pub(crate) async fn start_on(service_cidrs: Vec<ipnet::IpNet>, config: Config) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = svcd_store::Options::default();
         let store = svcd_store::Embedded::open(directory.path().join("store"), options).unwrap();
         let ca = Arc::clone(&config.ca);
-        let server = ApiServer::new(Arc::new(store), Arc::clone(&ca), svcd_apiserver::Config::default());
+        let api = svcd_apiserver::Config { service_cidrs, ..svcd_apiserver::Config::default() };
+        let server = ApiServer::new(Arc::new(store), Arc::clone(&ca), api);
         server.bootstrap().await.unwrap();
         let client = Client::new(server.in_process(User::master("system:svcd")), "default");
         let stop = CancellationToken::new();

@@ -4,24 +4,43 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::SpecExt;
 
 /// A new Service.
 pub(super) fn settle_new(spec: &mut ServiceSpec) {
+    drop_empty(spec);
     if spec.cluster_ips.is_none() {
         spec.cluster_ips = spec.cluster_ip.clone().map(|ip| vec![ip]);
     }
-    families(spec);
 }
 
 /// A changed Service.
 pub(super) fn settle(new: &mut ServiceSpec, old: &ServiceSpec) {
+    drop_empty(new);
     keep_allocated(new, old);
     sync_cluster_ips(new, old);
     drop_unused(new, old);
-    families(new);
+}
+
+/// The addresses that a load balancer had are no longer true of another type.
+pub(super) fn settle_status(service: &mut Service) {
+    let is_balancer = service.spec.as_ref().is_some_and(|spec| spec.kind() == "LoadBalancer");
+    if !is_balancer && let Some(status) = &mut service.status {
+        status.load_balancer = Some(Default::default());
+    }
+}
+
+/// An empty text or list says as little as an absent one.
+fn drop_empty(spec: &mut ServiceSpec) {
+    spec.cluster_ip.take_if(|ip| ip.is_empty());
+    spec.cluster_ips.take_if(|ips| ips.is_empty());
+    spec.ip_families.take_if(|families| families.is_empty());
+    for port in spec.ports.iter_mut().flatten() {
+        port.node_port.take_if(|number| *number == 0);
+    }
+    spec.health_check_node_port.take_if(|number| *number == 0);
 }
 
 fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
@@ -29,11 +48,11 @@ fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
         if new.cluster_ip.is_none() {
             new.cluster_ip.clone_from(&old.cluster_ip);
         }
-        if new.cluster_ips.is_none() && new.cluster_ip == old.cluster_ip {
+        if new.cluster_ips.is_none() {
             new.cluster_ips.clone_from(&old.cluster_ips);
         }
     }
-    if new.needs_node_ports() && old.needs_node_ports() {
+    if new.may_have_node_ports() && old.may_have_node_ports() {
         keep_node_ports(new, old);
     }
     if new.needs_health_check_port() && old.needs_health_check_port() && new.health_check_node_port.is_none()
@@ -46,11 +65,13 @@ fn ports(spec: &ServiceSpec) -> &[ServicePort] {
     spec.ports.as_deref().unwrap_or_default()
 }
 
+fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
+    ports(spec).iter().filter_map(|p| p.node_port).collect()
+}
+
 /// Ports are told apart by name; a number that the new Service uses elsewhere is not given twice.
 fn keep_node_ports(new: &mut ServiceSpec, old: &ServiceSpec) {
-    let used =
-        |spec: &ServiceSpec| -> BTreeSet<i32> { ports(spec).iter().filter_map(|p| p.node_port).collect() };
-    let mut taken: BTreeSet<i32> = used(old).intersection(&used(new)).copied().collect();
+    let mut taken: BTreeSet<i32> = node_ports(old).intersection(&node_ports(new)).copied().collect();
     let held: BTreeMap<&Option<String>, i32> =
         ports(old).iter().filter_map(|p| Some((&p.name, p.node_port?))).collect();
     for port in new.ports.iter_mut().flatten().filter(|p| p.node_port.is_none()) {
@@ -60,25 +81,11 @@ fn keep_node_ports(new: &mut ServiceSpec, old: &ServiceSpec) {
     }
 }
 
+/// Only the single field was changed: the list follows.
 fn sync_cluster_ips(new: &mut ServiceSpec, old: &ServiceSpec) {
-    let same_list = new.cluster_ips == old.cluster_ips;
-    if new.cluster_ip == old.cluster_ip || !same_list {
-        if new.cluster_ips.is_none() {
-            new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
-        }
-        return;
+    if new.cluster_ip != old.cluster_ip && new.cluster_ips == old.cluster_ips {
+        new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
     }
-    // Only the single field was changed: the list follows.
-    new.cluster_ips = match (&new.cluster_ip, new.cluster_ips.take()) {
-        (None, _) => None,
-        (Some(ip), None) => Some(vec![ip.clone()]),
-        (Some(ip), Some(mut list)) => {
-            if let Some(first) = list.first_mut() {
-                first.clone_from(ip);
-            }
-            Some(list)
-        }
-    };
 }
 
 fn drop_unused(new: &mut ServiceSpec, old: &ServiceSpec) {
@@ -92,7 +99,7 @@ fn drop_unused(new: &mut ServiceSpec, old: &ServiceSpec) {
         drop_if_same(&mut new.ip_family_policy, &old.ip_family_policy);
         drop_if_same(&mut new.internal_traffic_policy, &old.internal_traffic_policy);
     }
-    if lost(ServiceSpec::may_have_node_ports, new) && same_node_ports(new, old) {
+    if lost(ServiceSpec::may_have_node_ports, new) && node_ports(old).is_superset(&node_ports(new)) {
         for port in new.ports.iter_mut().flatten() {
             port.node_port = None;
         }
@@ -113,28 +120,4 @@ fn drop_if_same<T: PartialEq>(new: &mut Option<T>, old: &Option<T>) {
     if new == old {
         *new = None;
     }
-}
-
-fn same_node_ports(new: &ServiceSpec, old: &ServiceSpec) -> bool {
-    let numbers =
-        |spec: &ServiceSpec| -> BTreeSet<i32> { ports(spec).iter().filter_map(|p| p.node_port).collect() };
-    numbers(new) == numbers(old)
-}
-
-/// The address families. With one range there is little to choose: IPv4, and what the client asks for beyond it is
-/// left for validation to refuse. A headless Service without selector may list both, since nothing is allocated.
-fn families(spec: &mut ServiceSpec) {
-    if !spec.needs_cluster_ip() {
-        return;
-    }
-    let selectorless = spec.selector.as_ref().is_none_or(|s| s.is_empty());
-    if spec.is_headless() && selectorless && spec.ip_families.is_none() && spec.ip_family_policy.is_none() {
-        spec.ip_families = Some(vec!["IPv4".to_owned(), "IPv6".to_owned()]);
-        spec.ip_family_policy = Some("RequireDualStack".to_owned());
-        return;
-    }
-    let first_is_v6 =
-        spec.cluster_ips.iter().flatten().next().is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok());
-    spec.ip_families.get_or_insert_with(|| vec![if first_is_v6 { "IPv6" } else { "IPv4" }.to_owned()]);
-    spec.ip_family_policy.get_or_insert_with(|| "SingleStack".to_owned());
 }

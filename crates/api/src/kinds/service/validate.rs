@@ -1,6 +1,6 @@
 //! The rules of a Service's spec, in upstream's order and words.
 
-mod addresses;
+pub(super) mod addresses;
 mod external;
 mod ports;
 
@@ -122,7 +122,7 @@ pub(super) fn change(new: &ServiceSpec, old: &ServiceSpec, errors: &mut Vec<Fiel
         let both = new.needs_health_check_port() && old.needs_health_check_port();
         if both && new.health_check_node_port != old.health_check_node_port {
             let field = path.child("healthCheckNodePort");
-            errors.push(FieldError::invalid(field, new.health_check_node_port, rules::IMMUTABLE));
+            errors.push(FieldError::forbidden(field, rules::IMMUTABLE));
         }
     }
 }

@@ -1,62 +1,59 @@
-//! A Service's own addresses: cluster IPs and their families. One IPv4 range is what the cluster has.
+//! A Service's own addresses and their families: what may stand beside each other, and what may change.
 
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 
+use crate::addresses::Family;
 use crate::field::{FieldError, Path};
 use crate::kinds::service::SpecExt;
 use crate::rules;
 
-pub(super) fn validate(path: &Path<'_>, spec: &ServiceSpec, errors: &mut Vec<FieldError>) {
+const FAMILIES: &[&str] = &["IPv4", "IPv6"];
+const POLICIES: &[&str] = &["PreferDualStack", "RequireDualStack", "SingleStack"];
+const ONCE_SET: &str = "may not change once set";
+
+/// What is wrong with the addresses by themselves.
+pub(in crate::kinds::service) fn validate(path: &Path<'_>, spec: &ServiceSpec, errors: &mut Vec<FieldError>) {
     if !spec.needs_cluster_ip() {
-        for (field, is_set) in
-            [("ipFamilies", spec.ip_families.is_some()), ("ipFamilyPolicy", spec.ip_family_policy.is_some())]
-        {
-            if is_set && spec.kind() == "ExternalName" {
-                let detail = "may not be set for ExternalName services";
-                errors.push(FieldError::forbidden(path.child(field), detail));
-            }
-        }
+        unset(path, spec, errors);
         return;
     }
+    let ips = spec.cluster_ips.as_deref().unwrap_or_default();
+    singular(&path.child("clusterIPs"), spec, ips, errors);
+    families(path, spec, errors);
     let before = errors.len();
-    cluster_ips(path, spec, errors);
-    if errors.len() == before {
-        families(path, spec, errors);
+    let parsed = each(&path.child("clusterIPs"), ips, errors);
+    let is_clean = errors.len() == before;
+    if ips.len() > 2 {
+        errors.push(FieldError::invalid(path.child("clusterIPs"), ips, "may only hold up to 2 values"));
+    }
+    if is_clean {
+        together(&path.child("clusterIPs"), spec, (ips, &parsed), errors);
     }
 }
 
-fn cluster_ips(path: &Path<'_>, spec: &ServiceSpec, errors: &mut Vec<FieldError>) {
-    let path = path.child("clusterIPs");
-    let Some(ips) = spec.cluster_ips.as_ref().filter(|ips| !ips.is_empty()) else { return };
-    let mut refuse = |detail: &str| errors.push(FieldError::invalid(path, ips, detail));
-    match &spec.cluster_ip {
-        None => refuse("must be empty when `clusterIP` is not specified"),
-        Some(ip) if Some(ip) != ips.first() => refuse("first value must match `clusterIP`"),
-        Some(_) => {}
+/// An external name has no addresses.
+fn unset(path: &Path<'_>, spec: &ServiceSpec, errors: &mut Vec<FieldError>) {
+    let fields =
+        [("ipFamilies", spec.ip_families.is_some()), ("ipFamilyPolicy", spec.ip_family_policy.is_some())];
+    for (field, _) in fields.into_iter().filter(|(_, is_set)| *is_set && spec.kind() == "ExternalName") {
+        let detail = "may not be set for ExternalName services";
+        errors.push(FieldError::forbidden(path.child(field), detail));
     }
-    if ips.len() > 1 && ips.iter().any(|ip| ip == "None") {
-        refuse("'None' must be the first and only value");
-        return;
-    }
-    if ips.len() > 2 {
-        refuse("may only hold up to 2 values");
-    }
-    if ips[0] == "None" {
-        return;
-    }
-    let parsed: Vec<Option<IpAddr>> =
-        ips.iter().enumerate().map(|(i, ip)| rules::ip(&path.index(i), ip, errors)).collect();
-    if let [Some(first), Some(second)] = parsed[..]
-        && first.is_ipv4() == second.is_ipv4()
-    {
-        let detail = "may specify no more than one IP for each IP family";
-        errors.push(FieldError::invalid(path, ips, detail));
-    }
-    if let Some(index) = parsed.iter().position(|ip| ip.is_some_and(|ip| ip.is_ipv6())) {
-        let detail = "IPv6 is not configured on this cluster";
-        errors.push(FieldError::invalid(path.index(index), ips, detail));
+}
+
+/// The single field and the list speak of the same address.
+fn singular(path: &Path<'_>, spec: &ServiceSpec, ips: &[String], errors: &mut Vec<FieldError>) {
+    match (spec.cluster_ip.as_ref(), ips.first()) {
+        (Some(_), None) => errors.push(FieldError::required(path, "")),
+        (Some(ip), Some(first)) if ip != first => {
+            errors.push(FieldError::invalid(path, ips, "first value must match `clusterIP`"));
+        }
+        (None, Some(_)) => {
+            errors.push(FieldError::invalid(path, ips, "must be empty when `clusterIP` is not specified"));
+        }
+        _ => {}
     }
 }
 
@@ -64,56 +61,109 @@ fn families(path: &Path<'_>, spec: &ServiceSpec, errors: &mut Vec<FieldError>) {
     let families = spec.ip_families.as_deref().unwrap_or_default();
     let list = path.child("ipFamilies");
     for (index, family) in families.iter().enumerate() {
-        rules::one_of(&list.index(index), family, &["IPv4", "IPv6"], errors);
+        rules::one_of(&list.index(index), family, FAMILIES, errors);
         if families[..index].contains(family) {
             errors.push(FieldError::duplicate(list.index(index), family));
         }
     }
-    if families.len() > 2 {
-        errors.push(FieldError::invalid(list, families, "may only hold up to 2 values"));
-    }
-    let policies = &["SingleStack", "PreferDualStack", "RequireDualStack"];
     if let Some(policy) = &spec.ip_family_policy {
-        rules::one_of(&path.child("ipFamilyPolicy"), policy, policies, errors);
-    }
-    // Nothing is allocated for them, so they may name families that the cluster does not have.
-    let is_free = spec.is_headless() && spec.selector.as_ref().is_none_or(|s| s.is_empty());
-    if is_free {
-        return;
-    }
-    if let Some(index) = families.iter().position(|f| f == "IPv6") {
-        errors.push(FieldError::invalid(list.index(index), "IPv6", "not configured on this cluster"));
-    }
-    if spec.ip_family_policy.as_deref() == Some("RequireDualStack") {
-        let detail = "this cluster is not configured for dual-stack services";
-        errors.push(FieldError::invalid(path.child("ipFamilyPolicy"), "RequireDualStack", detail));
+        rules::one_of(&path.child("ipFamilyPolicy"), policy, POLICIES, errors);
     }
 }
 
-/// The first address, once given, stays; so does its family.
+/// The addresses of a list; `None` alone is no address, and no mistake.
+fn each(path: &Path<'_>, ips: &[String], errors: &mut Vec<FieldError>) -> Vec<Option<IpAddr>> {
+    let mut parsed = Vec::with_capacity(ips.len());
+    for (index, ip) in ips.iter().enumerate() {
+        if index == 0 && ip == "None" {
+            if ips.len() > 1 {
+                let detail = "'None' must be the first and only value";
+                errors.push(FieldError::invalid(path, ips, detail));
+            }
+            parsed.push(None);
+        } else {
+            parsed.push(rules::ip(&path.index(index), ip, errors));
+        }
+    }
+    parsed
+}
+
+/// One address of each family, in the order of the families.
+fn together(
+    path: &Path<'_>,
+    spec: &ServiceSpec,
+    (ips, parsed): (&[String], &[Option<IpAddr>]),
+    errors: &mut Vec<FieldError>,
+) {
+    let of: Vec<Option<Family>> = parsed.iter().map(|ip| ip.map(Family::of)).collect();
+    if of.len() > 1 && (of.len() > 2 || of[0] == of[1]) {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(FieldError::invalid(path, ips, detail));
+    }
+    let families = spec.ip_families.as_deref().unwrap_or_default();
+    for (index, (is, name)) in of.iter().zip(families).enumerate() {
+        if let (Some(is), Some(wanted)) = (is, Family::named(name))
+            && *is != wanted
+        {
+            let detail = format!("expected an {wanted} value as indicated by `ipFamilies[{index}]`");
+            errors.push(FieldError::invalid(path.index(index), &ips[index], detail));
+        }
+    }
+}
+
+/// What is wrong with a change: the first address and its family stay for good, the second may come, and may go with a
+/// policy that says so.
 pub(super) fn validate_change(
     path: &Path<'_>,
     new: &ServiceSpec,
     old: &ServiceSpec,
     errors: &mut Vec<FieldError>,
 ) {
-    let first = |list: &Option<Vec<String>>| list.as_ref().and_then(|list| list.first().cloned());
-    let list = path.child("clusterIPs");
-    let (had, has) = (first(&old.cluster_ips), first(&new.cluster_ips));
-    let detail = "may not change once set";
-    match (had, has) {
-        (Some(had), Some(has)) if had != has => {
-            errors.push(FieldError::invalid(list.index(0), &new.cluster_ips, detail));
-        }
-        (Some(_), None) => {
-            let detail = "primary clusterIP can not be unset";
-            errors.push(FieldError::invalid(list.index(0), "", detail));
-        }
-        _ => {}
+    if !(new.is_headless() && old.is_headless()) {
+        changed_ips(path, new, old, errors);
     }
-    let (had, has) = (first(&old.ip_families), first(&new.ip_families));
-    if had.is_some() && had != has {
-        let field = path.child("ipFamilies");
-        errors.push(FieldError::invalid(field.index(0), &new.ip_families, detail));
+    if !new.is_headless() && !old.is_headless() {
+        changed_families(path, new, old, errors);
+    }
+}
+
+fn changed_ips(path: &Path<'_>, new: &ServiceSpec, old: &ServiceSpec, errors: &mut Vec<FieldError>) {
+    let (had, has) =
+        (old.cluster_ips.as_deref().unwrap_or_default(), new.cluster_ips.as_deref().unwrap_or_default());
+    let list = path.child("clusterIPs");
+    if has.is_empty() && !had.is_empty() {
+        errors.push(FieldError::invalid(list.index(0), has, "primary clusterIP can not be unset"));
+    }
+    // Where the number changes, only what stays is held against what was.
+    let compared = if had.len() == has.len() { had.len() } else { 1 };
+    for (index, _) in had.iter().zip(has).take(compared).enumerate().filter(|(_, (had, has))| had != has) {
+        errors.push(FieldError::invalid(list.index(index), has, ONCE_SET));
+    }
+    if had.len() > 1 && has.len() == 1 {
+        refuse_silent_release(path, new, "clusterIP", errors);
+    }
+}
+
+fn changed_families(path: &Path<'_>, new: &ServiceSpec, old: &ServiceSpec, errors: &mut Vec<FieldError>) {
+    let (had, has) =
+        (old.ip_families.as_deref().unwrap_or_default(), new.ip_families.as_deref().unwrap_or_default());
+    let first = path.child("ipFamilies");
+    let first = first.index(0);
+    if has.is_empty() && !had.is_empty() {
+        errors.push(FieldError::invalid(first, has, "primary ipFamily can not be unset"));
+    }
+    let compared = if had.len() == has.len() { had.len() } else { 1 };
+    for _ in had.iter().zip(has).take(compared).filter(|(had, has)| had != has) {
+        errors.push(FieldError::invalid(first, has, ONCE_SET));
+    }
+    if had.len() > 1 && has.len() == 1 {
+        refuse_silent_release(path, new, "ipFamily", errors);
+    }
+}
+
+fn refuse_silent_release(path: &Path<'_>, new: &ServiceSpec, what: &str, errors: &mut Vec<FieldError>) {
+    if new.ip_family_policy.as_deref() != Some("SingleStack") {
+        let detail = format!("must be set to 'SingleStack' when releasing the secondary {what}");
+        errors.push(FieldError::invalid(path.child("ipFamilyPolicy"), &new.ip_family_policy, detail));
     }
 }

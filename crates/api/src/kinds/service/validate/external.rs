@@ -36,6 +36,9 @@ fn health_check_port(path: &Path<'_>, spec: &ServiceSpec, errors: &mut Vec<Field
     let field = path.child("healthCheckNodePort");
     if spec.needs_health_check_port() {
         rules::port(&field, port, errors);
+        if spec.ports.iter().flatten().any(|one| one.node_port == Some(port)) {
+            errors.push(FieldError::invalid(field, port, "provided port is already allocated"));
+        }
     } else {
         let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.push(FieldError::invalid(field, port, detail));
