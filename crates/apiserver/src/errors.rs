@@ -93,6 +93,12 @@ impl Failure {
         ApiError::method_not_allowed().into()
     }
 
+    /// 405 for what a pod does that no node here does yet.
+    pub(crate) fn pods_cannot(what: &str) -> Self {
+        let message = format!("svcd does not serve pods/{what} yet: look at the pod on its node");
+        Self { message: Some(message), ..ApiError::method_not_allowed().into() }
+    }
+
     pub(crate) fn not_acceptable(available: &[&str]) -> Self {
         ApiError::not_acceptable(available).into()
     }

@@ -22,6 +22,7 @@ use crate::limits::Class;
 use crate::openapi::OpenApi;
 use crate::query::Query;
 use crate::represent::{json_response, value_response};
+use crate::resources::Resources;
 use crate::route::{self, Route, Target, Verb};
 use crate::seen::Seen;
 use crate::server::ApiServer;
@@ -92,9 +93,7 @@ impl ApiServer {
         let grounds = self.authorize_path(&user, &verb, path).await.inspect_err(|_| seen.refused())?;
         seen.allowed(grounds.as_ref());
         if matches!(route, Route::Unknown) {
-            // Of what is below a served version upstream answers another 404 than of the rest.
-            let below = self.resources.is_below_a_version(path);
-            return Err(if below { Failure::no_such_resource() } else { Failure::no_such_path() });
+            return Err(self.unknown(path));
         }
         only_get(parts)?;
         let _admitted = self.admit(peer, &user, None, Class::ReadOnly).await?;
@@ -115,6 +114,19 @@ impl ApiServer {
             Route::OpenIdConfiguration => Ok(self.openid_configuration()),
             Route::KeySet => self.key_set().await,
             _ => Err(Failure::no_such_path()),
+        }
+    }
+
+    /// Why there is nothing at a path.
+    fn unknown(&self, path: &str) -> Failure {
+        if let Some(what) = Resources::asked_of_a_node(path) {
+            return Failure::pods_cannot(what);
+        }
+        // Of what is below a served version upstream answers another 404 than of the rest.
+        if self.resources.is_below_a_version(path) {
+            Failure::no_such_resource()
+        } else {
+            Failure::no_such_path()
         }
     }
 

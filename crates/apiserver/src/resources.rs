@@ -107,6 +107,14 @@ impl Resources {
         versions.any(|rest| rest.starts_with('/'))
     }
 
+    /// What a path asks of a pod that only its node could answer (`…/pods/web/log`).
+    pub(crate) fn asked_of_a_node(path: &str) -> Option<&str> {
+        const ASKED: &[&str] = &["log", "exec", "attach", "portforward"];
+        let mut parts = path.strip_prefix("/api/v1/namespaces/")?.split('/').skip(1);
+        let what = (parts.next() == Some("pods")).then(|| parts.nth(1))??;
+        (ASKED.contains(&what) && parts.next().is_none()).then_some(what)
+    }
+
     /// The kind of the namespaces themselves.
     pub(crate) fn namespaces(&self) -> Option<&Arc<Resource>> {
         self.namespaces.as_ref()

@@ -174,6 +174,11 @@ async fn unknown_paths_do_not_look_like_missing_objects() {
         assert_eq!(message, "the server could not find the requested resource", "{path}");
         assert_eq!(cluster.admin.get(path).await.expect(404)["details"], json!({}), "{path}");
     }
+    for what in ["log", "exec", "attach", "portforward"] {
+        let path = format!("/api/v1/namespaces/default/pods/web/{what}");
+        let message = cluster.admin.get(&path).await.refused(405, "MethodNotAllowed");
+        assert_eq!(message, format!("svcd does not serve pods/{what} yet: look at the pod on its node"));
+    }
     cluster.admin.send(Method::POST, "/version", &[], "").await.refused(405, "MethodNotAllowed");
     cluster.admin.send(Method::POST, "/api/v1/services", &[], "{}").await.refused(405, "MethodNotAllowed");
 }
