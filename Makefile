@@ -1,5 +1,5 @@
 # The commands of this project. Each installs what it needs first (tests/setup.sh).
-.PHONY: lab test test-upstream lint check bench dist setup
+.PHONY: lab test test-upstream lint check bench dist test-vm setup
 CARGO ?= cargo
 
 lab: setup ## A cluster on this machine: a control plane and three workers
@@ -25,15 +25,19 @@ lint: ## What CI checks besides the tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
 	$(CARGO) deny check --hide-inclusion-graph licenses bans sources
+	tests/ansible/check
 
 check: test lint ## What CI runs
 
 bench: setup ## The budgets of docs/BUDGETS.md, measured on this machine
 	tests/bench/run
 
-dist: setup ## The binary as it is shipped
-	$(CARGO) build -q -p svcd --profile dist
-	@ls -l target/dist/svcd
+dist: setup ## The binary as it is shipped, an archive and a Debian package, in target/dist
+	@cmd/svcd/packaging/dist
+
+test-vm: ## The playbooks of ansible/ on real machines under qemu; see tests/vm/README.md
+	@tests/setup.sh vm
+	tests/vm/run
 
 setup:
 	@tests/setup.sh

@@ -1,22 +1,40 @@
 #!/usr/bin/env bash
 # Installs what building, the lab and the tests need and this machine lacks, with apt-get (through sudo when not root).
 # Prints nothing when nothing is missing. `tests/setup.sh lint` adds what the lints need, `tests/setup.sh clients` the clients
-# that the tests of the API run, `tests/setup.sh upstream` upstream's own control plane besides.
+# that the tests of the API run, `tests/setup.sh upstream` upstream's own control plane besides, `tests/setup.sh vm` what the
+# virtual machines need.
 set -euo pipefail
 
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# A program, and the Debian or Ubuntu package that has it.
-wanted="cc:gcc make:make curl:curl ip:iproute2 iptables:iptables nft:nftables dig:dnsutils nsenter:util-linux conntrack:conntrack nc:netcat-openbsd jq:jq"
-missing=()
-for pair in $wanted; do
-    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    echo "installing: ${missing[*]}"
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
-fi
+# install PAIRS [OPTION…]: a pair is a program, and the Debian or Ubuntu package that has it.
+install() {
+    local missing=() pairs=$1 pair
+    shift
+    for pair in $pairs; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        echo "installing: ${missing[*]}"
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" "${missing[@]}" >/dev/null
+    fi
+}
+install "cc:gcc make:make curl:curl ip:iproute2 iptables:iptables nft:nftables dig:dnsutils nsenter:util-linux
+    conntrack:conntrack nc:netcat-openbsd jq:jq"
+case "${1:-}" in
+lint)
+    install "ansible-playbook:ansible-core ansible-lint:ansible-lint" --no-install-recommends
+    # Some releases no longer have it; the lints then leave the Vagrantfile out.
+    if apt-cache show vagrant >/dev/null 2>&1; then install vagrant:vagrant --no-install-recommends; fi
+    ;;
+vm)
+    # With what it recommends: the keys of Debian's archive.
+    install mmdebstrap:mmdebstrap
+    install "ansible-playbook:ansible-core ssh:openssh-client mke2fs:e2fsprogs qemu-img:qemu-utils
+        qemu-system-x86_64:qemu-system-x86 systemd-nspawn:systemd-container" --no-install-recommends
+    ;;
+esac
 
 # Rust: the version in rust-toolchain.toml, through rustup.
 if ! command -v cargo >/dev/null; then

@@ -1,0 +1,1 @@
+"""Real machines under qemu, this repository's playbooks on them, and what must then be true."""

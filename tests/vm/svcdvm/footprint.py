@@ -1,0 +1,25 @@
+"""All of a machine that svcd might change, as lines that can be compared."""
+
+# Neighbours, counters and what a machine does for itself are left out: they change anyway.
+COMMANDS = """
+ip -o link | sed 's/^[0-9]*: //; s/@if[0-9]*:/:/; s/ mtu .*//; s/^/link /'
+ip -o address | awk '!/temporary/ {print "address", $2, $4}'
+ip route show table all | sed 's/ metric .*//; s/^/route /' | grep -v 'proto ra\\|^route ff\\|expires'
+ip rule | sed 's/^/rule /'
+nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/; s/^/nft /'
+sysctl -a 2>/dev/null | grep -E '^net\\.(ipv4|ipv6|bridge|netfilter)\\.' |
+    grep -vE 'nf_conntrack_(count|buckets|expect)|\\.tcp_fastopen_key|\\.stable_secret|\\.mtu|flush|udp_mem|tcp_mem|_max_' |
+    sed 's/^/sysctl /'
+sed 's/^/hosts /' /etc/hosts
+findmnt -rno TARGET | grep -v '^/run/user' | sed 's/^/mount /'
+find /etc /usr/local /var/lib /opt /root /run/netns -xdev 2>/dev/null |
+    grep -vE '^/var/lib/(systemd|dpkg|apt|sudo)|^/etc/\\.pwd|^/etc/(resolv|machine-id)' | sed 's/^/file /'
+ps -eo comm= | grep -E 'svcd|echo' | sed 's/^/process /'
+systemctl list-unit-files 'svcd*' --no-legend | sed 's/^/unit /'
+true
+"""
+
+
+def footprint(machine):
+    """A set of lines."""
+    return {line.strip() for line in machine.run(COMMANDS).splitlines() if line.strip()}
