@@ -1,5 +1,7 @@
 //! The command line: what can be typed, and what it says about itself. Parses only; nothing here acts.
 
+mod values;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use ipnet::Ipv4Net;
 use svcd_controllers::ControllerName;
 use svcd_node::{PortRange, Ranges};
 
+use self::values::{hours, seconds, span};
 use crate::failure::Failure;
 
 /// The network half of Kubernetes in one binary.
@@ -69,6 +72,8 @@ pub(crate) enum Command {
     /// Create, list and revoke join tokens (on the control plane).
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List the certificates of this machine, with their dates and when they are renewed.
+    Certs(CertsArgs),
     /// A whole cluster on this machine, each node a network namespace.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -117,6 +122,10 @@ pub(crate) struct ServerArgs {
     /// How long the printed join token is good for, in hours.
     #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
     pub(crate) token_ttl: Duration,
+    /// How long certificates are valid that this server makes for itself, for nodes and by request: 365d, 12h. They are
+    /// renewed when two thirds of that are over.
+    #[arg(long, default_value = "365d", value_name = "TIME", value_parser = span)]
+    pub(crate) certificate_validity: Duration,
     #[command(flatten)]
     pub(crate) audit: AuditArgs,
     #[command(flatten)]
@@ -194,11 +203,14 @@ pub(crate) enum TokenCommand {
         /// How long it is good for, in hours; 0 means for ever.
         #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
         ttl: Duration,
+        /// How many machines may join with it [default: any number].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        uses: Option<u32>,
         /// What it is for.
         #[arg(long, default_value = "", value_name = "TEXT")]
         description: String,
     },
-    /// List tokens: id, expiry, description. Secrets are not kept and cannot be shown.
+    /// List tokens: id, expiry, uses, description. Secrets are not kept and cannot be shown.
     List {
         #[command(flatten)]
         at: TokenArgs,
@@ -218,6 +230,24 @@ pub(crate) struct TokenArgs {
     /// The server's data directory.
     #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+}
+
+/// Flags of `svcd certs`.
+#[derive(Args, Debug)]
+pub(crate) struct CertsArgs {
+    /// The data directory of a server or an agent.
+    #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// As a table or as JSON.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// Shape of what a command prints.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -250,20 +280,6 @@ pub(crate) enum LabCommand {
     Shell,
     /// Stop the lab and remove everything that it made.
     Down,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(n @ 1..=86_400) => Ok(Duration::from_secs(n)),
-        _ => Err("must be a whole number of seconds from 1 to 86400".to_owned()),
-    }
-}
-
-fn hours(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(n @ 0..=87_600) => Ok(Duration::from_secs(n * 3600)),
-        _ => Err("must be a whole number of hours from 0 to 87600".to_owned()),
-    }
 }
 
 #[cfg(test)]

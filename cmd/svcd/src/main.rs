@@ -4,6 +4,8 @@
 mod address;
 mod agent;
 mod audit;
+mod certificates;
+mod certs;
 mod cli;
 mod failure;
 mod lab;
@@ -57,6 +59,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             block_on(agent::run(args))
         }
         Command::Token(command) => block_on(token::run(command)),
+        Command::Certs(args) => certs::run(&args),
         Command::Lab(command) => lab::run(command),
     }
 }

@@ -88,7 +88,7 @@ impl ApiServer {
             seen.allowed(None);
             let (bytes, _upload) = self.receive(parts, body, peer, &user).await?;
             let _admitted = self.admit(peer, &user, None, Class::Mutating).await?;
-            return self.join(headers, &bytes).await;
+            return self.join(&user, headers, &bytes).await;
         }
         let grounds = self.authorize_path(&user, &verb, path).await.inspect_err(|_| seen.refused())?;
         seen.allowed(grounds.as_ref());

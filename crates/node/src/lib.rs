@@ -25,14 +25,16 @@ mod nodes;
 mod own_node;
 mod pod_status;
 mod pods;
+mod renewal;
 mod services;
 mod system;
 mod watch;
 
 pub use agent::run;
 pub use cleanup::cleanup;
-pub use client::client;
+pub use client::connect;
 pub use cluster::{ClusterInfo, PortRange, Ranges};
 pub use config::{Config, Heartbeat, Role, control_plane_taint};
 pub use error::Error;
 pub use join::{Credentials, JoinConfig, JoinError, ServerUrl, join};
+pub use renewal::Renewal;

@@ -6,6 +6,7 @@ mod b_dns;
 mod bad_input;
 mod c_proxy;
 mod d_api;
+mod e_certificates;
 mod e_cluster;
 mod e_crashes;
 mod pages;
