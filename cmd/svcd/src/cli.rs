@@ -66,7 +66,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a control plane (API server, store, controllers), and an agent beside it.
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Run a worker: join a control plane, forward Services, answer DNS, run pods.
     Agent(AgentArgs),
     /// Create, list and revoke join tokens (on the control plane).
@@ -74,6 +74,9 @@ pub(crate) enum Command {
     Token(TokenCommand),
     /// List the certificates of this machine, with their dates and when they are renewed.
     Certs(CertsArgs),
+    /// Save the cluster's state, list what was saved, and bring it back (on the control plane).
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// A whole cluster on this machine, each node a network namespace.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -127,9 +130,25 @@ pub(crate) struct ServerArgs {
     #[arg(long, default_value = "365d", value_name = "TIME", value_parser = span)]
     pub(crate) certificate_validity: Duration,
     #[command(flatten)]
+    pub(crate) snapshots: ScheduleArgs,
+    #[command(flatten)]
     pub(crate) audit: AuditArgs,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+}
+
+/// Flags of snapshots on a schedule.
+#[derive(Args, Debug)]
+pub(crate) struct ScheduleArgs {
+    /// Save a snapshot this often: 12h, 1d [default: never].
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) snapshot_every: Option<Duration>,
+    /// How many of those snapshots to keep; the oldest go.
+    #[arg(long, default_value = "5", value_name = "N", requires = "snapshot_every", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) snapshot_keep: u32,
+    /// Where to put them [default: `snapshots` in the data directory].
+    #[arg(long, value_name = "DIR", requires = "snapshot_every")]
+    pub(crate) snapshot_dir: Option<PathBuf>,
 }
 
 /// Flags of the audit log.
@@ -199,7 +218,7 @@ pub(crate) enum TokenCommand {
     /// Make a token and print the line to type on a worker.
     Create {
         #[command(flatten)]
-        at: TokenArgs,
+        at: DataArgs,
         /// How long it is good for, in hours; 0 means for ever.
         #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
         ttl: Duration,
@@ -213,20 +232,44 @@ pub(crate) enum TokenCommand {
     /// List tokens: id, expiry, uses, description. Secrets are not kept and cannot be shown.
     List {
         #[command(flatten)]
-        at: TokenArgs,
+        at: DataArgs,
     },
     /// Make a token useless from now on.
     Revoke {
         #[command(flatten)]
-        at: TokenArgs,
+        at: DataArgs,
         /// The token's id, as `svcd token list` shows it.
         id: String,
     },
 }
 
-/// Where the token commands find the cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Save everything that a server needs to be this one again, its keys too: keep the file as safe as the server.
+    Save {
+        /// Where to; `-` is the standard output.
+        file: PathBuf,
+        #[command(flatten)]
+        at: DataArgs,
+    },
+    /// List snapshots, read and verified from end to end.
+    List {
+        /// The directory that they are in, or one of them.
+        #[arg(default_value = "/var/lib/svcd/snapshots")]
+        dir: PathBuf,
+    },
+    /// Bring a snapshot back into an empty data directory.
+    Restore {
+        /// The snapshot; `-` is the standard input.
+        file: PathBuf,
+        #[command(flatten)]
+        at: DataArgs,
+    },
+}
+
+/// Where commands on the control plane find the cluster.
 #[derive(Args, Debug)]
-pub(crate) struct TokenArgs {
+pub(crate) struct DataArgs {
     /// The server's data directory.
     #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,

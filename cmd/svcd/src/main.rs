@@ -14,6 +14,7 @@ mod notify;
 mod privileges;
 mod ranges;
 mod server;
+mod snapshot;
 mod token;
 
 use std::ffi::OsString;
@@ -52,7 +53,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server(args) => {
             log.init()?;
-            block_on(server::run(args))
+            block_on(server::run(*args))
         }
         Command::Agent(args) => {
             log.init()?;
@@ -60,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Token(command) => block_on(token::run(command)),
         Command::Certs(args) => certs::run(&args),
+        Command::Snapshot(command) => block_on(snapshot::run(command)),
         Command::Lab(command) => lab::run(command),
     }
 }

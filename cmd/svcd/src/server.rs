@@ -15,6 +15,7 @@ use svcd_store::Embedded;
 use crate::certificates::{self, Certificates, Wanted};
 use crate::cli::ServerArgs;
 use crate::failure::Failure;
+use crate::snapshot::{Schedule, refuse_unfinished};
 use crate::{address, agent, audit, notify, privileges, ranges, token};
 
 /// How long everything may take to end in order.
@@ -54,6 +55,9 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     let audit = audit::open(&args.audit, &lifecycle)?;
     let config = svcd_apiserver::Config { audit: audit.clone(), ..api_config(&args, &cluster) };
     let api = ApiServer::new(store.clone(), ca.clone(), config);
+    if let Some(schedule) = Schedule::of(&args.snapshots, &args.data_dir, store.clone()) {
+        lifecycle.spawn("snapshots", schedule.keep(lifecycle.token()));
+    }
     lifecycle.spawn("certificates", certificates.keep(lifecycle.token()));
     lifecycle.spawn_essential("API server", api.clone().serve(listener, tls, lifecycle.token()));
     let client = kube::Client::new(api.in_process(User::master("system:svcd")), "default");
@@ -88,6 +92,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
 
 fn open_store(data_dir: &Path) -> Result<Arc<Embedded>, Failure> {
     svcd_pki::ensure_private_dir(data_dir)?;
+    refuse_unfinished(data_dir)?;
     Ok(Arc::new(Embedded::open(data_dir.join("store"), svcd_store::Options::default())?))
 }
 

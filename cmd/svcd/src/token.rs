@@ -121,7 +121,7 @@ fn api(client: Client) -> Objects<Secret> {
     Objects::namespaced(client, NAMESPACE)
 }
 
-fn refused(error: kube::Error) -> Failure {
+pub(crate) fn refused(error: kube::Error) -> Failure {
     if let kube::Error::Api(status) = &error {
         return Failure::new(
             format!("the API server refused: {}", status.message),
@@ -136,7 +136,7 @@ fn refused(error: kube::Error) -> Failure {
 }
 
 /// A client with the admin's rights, and the server's URL.
-fn connect(data_dir: &Path) -> Result<(Client, String), Failure> {
+pub(crate) fn connect(data_dir: &Path) -> Result<(Client, String), Failure> {
     let path = certificates::kubeconfig_path(data_dir);
     let fix = "run this on the control plane as root, with the --data-dir that its `svcd server` has";
     let unusable =

@@ -18,7 +18,7 @@ mod token;
 pub use authority::{AltName, Ca, KeyPairPem, VALIDITY, csr};
 pub use certificate::{Certificate, certificate_der, certificate_pem, certificates_der};
 pub use error::Error;
-pub use file::{ensure_private_dir, read, write_public, write_secret};
+pub use file::{ensure_private_dir, read, write_public, write_secret, write_secret_pieces};
 pub use identity::Identity;
 pub use kubeconfig::kubeconfig;
 pub use pin::CaPin;

@@ -6,9 +6,9 @@ use svcd_tests::{Machine, Site, eventually};
 
 /// The certificates of a machine: name, and when each ends.
 fn certificates(machine: &Machine) -> Vec<(String, String)> {
-    let listed: serde_json::Value = serde_json::from_str(&machine.svcd("certs -o json").ok()).unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&machine.svcd("certs -o json").ok()).expect("JSON");
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let all = listed["certificates"].as_array().unwrap();
+    let all = listed["certificates"].as_array().expect("a list");
     all.iter().map(|one| (text(&one["name"]), text(&one["notAfter"]))).collect()
 }
 

@@ -9,4 +9,5 @@ mod d_api;
 mod e_certificates;
 mod e_cluster;
 mod e_crashes;
+mod e_snapshots;
 mod pages;

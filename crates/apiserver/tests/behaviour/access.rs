@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use svcd_apiserver::{BOOTSTRAPPERS, MASTERS, NODES, User};
 use svcd_pki::{Certificate, csr, hash_secret};
+use svcd_store::snapshot::Contents;
 
 use crate::cluster::{CONFIG_MAPS, Client, Cluster, SERVICES, pod, service};
 
@@ -209,6 +210,30 @@ async fn a_token_is_used_as_often_as_it_says() {
     codes.sort_unstable();
     assert_eq!(codes, [200, 200, 401, 401, 401, 401, 401, 401]);
     cluster.admin.get(&format!("{SECRETS}/bootstrap-token-abc123")).await.refused(404, "NotFound");
+}
+
+#[tokio::test]
+async fn a_snapshot_has_every_object_and_is_for_masters_only() {
+    let cluster = Cluster::new().await;
+    let secret = json!({ "metadata": { "name": "s" }, "stringData": { "key": "value" } });
+    let written = cluster.admin.post("/api/v1/namespaces/default/secrets", &secret).await.expect(201);
+    let taken = cluster.admin.get("/svcd.io/v1/snapshot").await;
+    let contents = Contents::read(&*taken.bytes).unwrap();
+    let key = "/objects/core/secrets/default/s";
+    assert!(svcd_apiserver::is_object(key));
+    let record = contents.records.iter().find(|record| &*record.key == key).unwrap();
+    assert_eq!(record.modified.to_string(), written["metadata"]["resourceVersion"].as_str().unwrap());
+    assert!(record.modified <= contents.head.revision);
+    // Who may read every path is still none of the masters.
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    let binding = json!({ "metadata": { "name": "eve" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "eve" }] });
+    cluster.admin.post(bindings, &binding).await.expect(201);
+    let eve = cluster.client(User::new("eve", [""; 0]));
+    eve.get("/api/v1/secrets").await.expect(200);
+    eve.get("/svcd.io/v1/snapshot").await.refused(403, "Forbidden");
+    cluster.anonymous().get("/svcd.io/v1/snapshot").await.refused(403, "Forbidden");
 }
 
 #[tokio::test]
