@@ -77,6 +77,8 @@ pub(crate) enum Command {
     /// Save the cluster's state, list what was saved, and bring it back (on the control plane).
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Take everything of svcd's off this machine: pods, rules, links, routes, kernel parameters, data.
+    Uninstall(UninstallArgs),
     /// A whole cluster on this machine, each node a network namespace.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -273,6 +275,20 @@ pub(crate) struct DataArgs {
     /// The server's data directory.
     #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+}
+
+/// Flags of `svcd uninstall`.
+#[derive(Args, Debug)]
+pub(crate) struct UninstallArgs {
+    /// The data directory of a server or an agent.
+    #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Leave the store, the certificates and the snapshots where they are.
+    #[arg(long)]
+    pub(crate) keep_data: bool,
+    /// Change nothing: list what is left, and exit with 1 if anything is.
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 /// Flags of `svcd certs`.

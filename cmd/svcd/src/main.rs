@@ -16,6 +16,7 @@ mod ranges;
 mod server;
 mod snapshot;
 mod token;
+mod uninstall;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(command) => block_on(token::run(command)),
         Command::Certs(args) => certs::run(&args),
         Command::Snapshot(command) => block_on(snapshot::run(command)),
+        Command::Uninstall(args) => block_on(uninstall::run(args)),
         Command::Lab(command) => lab::run(command),
     }
 }

@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use svcd_store::snapshot::{Attachment, Contents};
 use svcd_store::{ListRequest, Page, Store};
 
-pub(crate) use self::restore::refuse_unfinished;
-pub(crate) use self::schedule::Schedule;
+pub(crate) use self::restore::{UNFINISHED, refuse_unfinished};
+pub(crate) use self::schedule::{Schedule, is_of_schedule};
 use crate::certificates::authority_dir;
 use crate::cli::SnapshotCommand;
 use crate::failure::Failure;

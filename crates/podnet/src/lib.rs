@@ -13,6 +13,7 @@ mod address;
 mod cleanup;
 mod error;
 mod firewall;
+mod leftovers;
 mod link;
 mod local;
 mod netlink;
@@ -28,6 +29,7 @@ use ipnet::Ipv4Net;
 
 pub use cleanup::cleanup;
 pub use error::{Error, RouteFailure};
+pub use leftovers::leftovers;
 pub use network::PodNet;
 pub use route::PROTOCOL as ROUTE_PROTOCOL;
 

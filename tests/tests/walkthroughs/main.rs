@@ -10,4 +10,5 @@ mod e_certificates;
 mod e_cluster;
 mod e_crashes;
 mod e_snapshots;
+mod e_uninstall;
 mod pages;

@@ -12,7 +12,7 @@ use crate::certificates::authority_dir;
 use crate::failure::Failure;
 
 /// Stands in a data directory while a restore is under way: without the rest a server would begin an empty cluster.
-const UNFINISHED: &str = "RESTORING";
+pub(crate) const UNFINISHED: &str = "RESTORING";
 /// What an empty data directory may have: our own snapshots, and what file systems put at their top.
 const HARMLESS: [&str; 2] = ["snapshots", "lost+found"];
 

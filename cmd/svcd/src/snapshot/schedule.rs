@@ -92,6 +92,11 @@ fn time(name: &str) -> Option<u64> {
     time.timestamp().as_second().try_into().ok()
 }
 
+/// Whether a file of this name was saved by a schedule.
+pub(crate) fn is_of_schedule(file: &str) -> bool {
+    time(file).is_some()
+}
+
 /// What a schedule has saved in a directory, oldest first.
 fn made_in(dir: &Path) -> Vec<(u64, PathBuf)> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();

@@ -93,6 +93,11 @@ impl Embedded {
         Ok(Self { shared, room, running: Mutex::new(Some(running)) })
     }
 
+    /// Whether a process has this directory open. Nothing is changed.
+    pub fn is_in_use(directory: impl AsRef<Path>) -> bool {
+        directory::is_locked(directory.as_ref())
+    }
+
     /// Makes a directory, which must be empty or not there, hold these records of a snapshot. The store begins well after
     /// the snapshot's `revision`, see [`JUMP`](crate::snapshot::JUMP), and knows nothing of what was before.
     ///
