@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Server(Box<ServerArgs>),
     /// Run a worker: join a control plane, forward Services, answer DNS, run pods.
     Agent(AgentArgs),
+    /// Look for what on this machine would keep svcd from working, each with its fix. Nothing is changed.
+    Check(CheckArgs),
     /// Create, list and revoke join tokens (on the control plane).
     #[command(subcommand)]
     Token(TokenCommand),
@@ -151,6 +153,39 @@ pub(crate) struct ScheduleArgs {
     /// Where to put them [default: `snapshots` in the data directory].
     #[arg(long, value_name = "DIR", requires = "snapshot_every")]
     pub(crate) snapshot_dir: Option<PathBuf>,
+}
+
+/// Flags of `svcd check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// What the machine is to be.
+    #[arg(long, value_enum, default_value = "server")]
+    pub(crate) role: CheckedRole,
+    /// The address that it is to have as a node.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// The control plane that it is to join: it must answer, and have the same time.
+    #[arg(long, value_name = "https://ADDR:6443")]
+    pub(crate) join: Option<String>,
+    /// Range of Services' virtual addresses.
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
+    pub(crate) service_cidr: Ipv4Net,
+    /// Range of pods' addresses.
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
+    pub(crate) pod_cidr: Ipv4Net,
+    /// Address and port of the API, of a server.
+    #[arg(long, default_value = "0.0.0.0:6443", value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// As text or as JSON.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// What a machine is to be.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CheckedRole {
+    Server,
+    Agent,
 }
 
 /// Flags of the audit log.

@@ -6,6 +6,7 @@ mod agent;
 mod audit;
 mod certificates;
 mod certs;
+mod check;
 mod cli;
 mod failure;
 mod lab;
@@ -60,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             log.init()?;
             block_on(agent::run(args))
         }
+        Command::Check(args) => block_on(check::run(args)),
         Command::Token(command) => block_on(token::run(command)),
         Command::Certs(args) => certs::run(&args),
         Command::Snapshot(command) => block_on(snapshot::run(command)),

@@ -23,5 +23,7 @@ pub use identity::Identity;
 pub use kubeconfig::kubeconfig;
 pub use pin::CaPin;
 pub use request::Usage;
-pub use tls::{PinMismatch, PinnedVerifier, client_config, provider, server_config};
+pub use tls::{
+    PinMismatch, PinnedVerifier, client_config, provider, server_config, unverified_client_config,
+};
 pub use token::{JoinToken, TokenError, hash_secret};

@@ -19,6 +19,7 @@ mod local;
 mod netlink;
 pub mod netns;
 mod network;
+mod probe;
 mod route;
 mod sysctl;
 
@@ -31,6 +32,7 @@ pub use cleanup::cleanup;
 pub use error::{Error, RouteFailure};
 pub use leftovers::leftovers;
 pub use network::PodNet;
+pub use probe::{routes, try_bridge, try_pair};
 pub use route::PROTOCOL as ROUTE_PROTOCOL;
 
 /// What [`PodNet::start`] and [`cleanup`] need to know.

@@ -7,6 +7,7 @@ mod bad_input;
 mod c_proxy;
 mod d_api;
 mod e_certificates;
+mod e_check;
 mod e_cluster;
 mod e_crashes;
 mod e_snapshots;
