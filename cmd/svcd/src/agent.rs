@@ -37,6 +37,10 @@ pub(crate) async fn run(args: AgentArgs) -> Result<(), Failure> {
     let config = start.worker(&args.node)?;
     lifecycle.spawn_essential("node", svcd_node::run(config, client, notify::ready, lifecycle.token()));
     let stop = lifecycle.token();
+    lifecycle.spawn("watchdog", async move {
+        stop.run_until_cancelled(notify::keep_alive(|| std::future::ready(true))).await;
+    });
+    let stop = lifecycle.token();
     lifecycle.spawn("certificate", async move {
         stop.run_until_cancelled(renewal.run()).await;
     });

@@ -1,7 +1,8 @@
 //! `svcd check`: what would keep svcd from working on this machine. Exit code 1 where something does.
 
+use ipnet::{IpNet, Ipv4Net};
 use svcd_check::{Finding, Plan, Role, Severity, gather, judge};
-use svcd_node::ServerUrl;
+use svcd_node::{Ranges, ServerUrl};
 
 use crate::cli::{CheckArgs, CheckedRole, Output};
 use crate::failure::Failure;
@@ -33,10 +34,25 @@ fn plan(args: &CheckArgs) -> Result<Plan, Failure> {
         },
         node_ip: args.node_ip,
         join: join.map(|server| (server.host().to_owned(), server.port())),
-        services: args.service_cidr,
-        pods: args.pod_cidr,
+        services: v4(&args.service_cidr)?,
+        pods: v4(&args.pod_cidr)?,
         listen: args.listen,
     })
+}
+
+/// Nodes forward IPv4 only, so it is that range that must fit the machine.
+fn v4(ranges: &Ranges) -> Result<Ipv4Net, Failure> {
+    let found = ranges.all().iter().find_map(|range| match range {
+        IpNet::V4(range) => Some(*range),
+        IpNet::V6(_) => None,
+    });
+    let none = || {
+        Failure::new(
+            format!("{ranges} has no range of IPv4"),
+            "give one, or both: 10.96.0.0/12,fd00:96::/108",
+        )
+    };
+    found.ok_or_else(none)
 }
 
 /// A line for each finding, and its fix below it.

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 
 /// The network half of Kubernetes in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "svcd", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "svcd", version = env!("SVCD_VERSION"), about, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -168,11 +168,11 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "https://ADDR:6443")]
     pub(crate) join: Option<String>,
     /// Range of Services' virtual addresses.
-    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
-    pub(crate) service_cidr: Ipv4Net,
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR[,CIDR]")]
+    pub(crate) service_cidr: Ranges,
     /// Range of pods' addresses.
-    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
-    pub(crate) pod_cidr: Ipv4Net,
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR[,CIDR]")]
+    pub(crate) pod_cidr: Ranges,
     /// Address and port of the API, of a server.
     #[arg(long, default_value = "0.0.0.0:6443", value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,

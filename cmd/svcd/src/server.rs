@@ -58,6 +58,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     if let Some(schedule) = Schedule::of(&args.snapshots, &args.data_dir, store.clone()) {
         lifecycle.spawn("snapshots", schedule.keep(lifecycle.token()));
     }
+    let (stop, watched) = (lifecycle.token(), store.clone());
+    lifecycle.spawn("watchdog", async move {
+        stop.run_until_cancelled(notify::keep_alive(|| notify::commits(watched.clone()))).await;
+    });
     lifecycle.spawn("certificates", certificates.keep(lifecycle.token()));
     lifecycle.spawn_essential("API server", api.clone().serve(listener, tls, lifecycle.token()));
     let client = kube::Client::new(api.in_process(User::master("system:svcd")), "default");
