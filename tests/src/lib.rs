@@ -5,6 +5,8 @@
 
 mod lab;
 mod run;
+mod site;
 
 pub use lab::{Lab, binary};
 pub use run::{Done, eventually};
+pub use site::{Machine, Site};

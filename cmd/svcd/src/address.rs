@@ -1,33 +1,25 @@
 //! Which address of this machine others are told to call.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
-use nix::ifaddrs::getifaddrs;
+use svcd_check::Choice;
 
 use crate::failure::Failure;
 
-/// The one given, else the one that is listened on, else the one of the default route, else the first that is not
-/// loopback; with the port that is listened on.
+/// The one given, else the one that is listened on, else the one that [`svcd_check::advertised`] finds; with the port that is
+/// listened on.
 pub(crate) fn advertised(given: Option<IpAddr>, listen: SocketAddr) -> Result<SocketAddr, Failure> {
     let listened = Some(listen.ip()).filter(|ip| !ip.is_unspecified());
-    let found = given.or(listened).or_else(of_default_route).or_else(first_interface);
+    let found = given.or(listened).or_else(choose);
     let none =
         || Failure::new("this machine has no address but loopback", "give one with --advertise-address");
     Ok(SocketAddr::new(found.ok_or_else(none)?, listen.port()))
 }
 
-/// Connecting a datagram socket sends nothing; the kernel only chooses the way, and with it the address.
-fn of_default_route() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // An address for documentation (RFC 5737): nobody's own network.
-    socket.connect((Ipv4Addr::new(192, 0, 2, 255), 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
-}
-
-fn first_interface() -> Option<IpAddr> {
-    let addresses = getifaddrs().ok()?.filter_map(|interface| interface.address);
-    let mut v4 = addresses.filter_map(|a| a.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));
-    v4.find(|ip| !ip.is_loopback()).map(IpAddr::V4)
+fn choose() -> Option<IpAddr> {
+    let Choice { address, reason } = svcd_check::advertised()?;
+    tracing::info!(%address, reason, "others are told to call this address");
+    Some(address)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use svcd_node::{ClusterInfo, Config, Heartbeat, JoinConfig, Role, ServerUrl};
+use svcd_node::{ClusterInfo, Config, Heartbeat, JoinConfig, Renewal, Role, ServerUrl};
 use svcd_pki::JoinToken;
 use svcd_proxy::Mode;
 use svcd_runtime::Lifecycle;
@@ -29,12 +29,21 @@ pub(crate) async fn run(args: AgentArgs) -> Result<(), Failure> {
     check_addresses(&args.node)?;
     let lifecycle = Lifecycle::with_signals()?;
     let credentials = svcd_node::join(&join, &lifecycle.token()).await?;
-    let client = svcd_node::client(&credentials)?;
+    let (client, connections) = svcd_node::connect(&credentials)?;
     let server = resolve(&join.server)?;
     let cluster = credentials.cluster.clone();
-    let start = Start { mode, node_name: join.node_name, server, cluster, data_dir: args.data_dir };
+    let renewal = Renewal::new(join.clone(), credentials, client.clone(), connections);
+    let start = Start { mode, node_name: join.node_name.clone(), server, cluster, data_dir: args.data_dir };
     let config = start.worker(&args.node)?;
     lifecycle.spawn_essential("node", svcd_node::run(config, client, notify::ready, lifecycle.token()));
+    let stop = lifecycle.token();
+    lifecycle.spawn("watchdog", async move {
+        stop.run_until_cancelled(notify::keep_alive(|| std::future::ready(true))).await;
+    });
+    let stop = lifecycle.token();
+    lifecycle.spawn("certificate", async move {
+        stop.run_until_cancelled(renewal.run()).await;
+    });
     Ok(lifecycle.finish(DRAIN).await?)
 }
 

@@ -1,5 +1,7 @@
 //! The command line: what can be typed, and what it says about itself. Parses only; nothing here acts.
 
+mod values;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,11 +11,12 @@ use ipnet::Ipv4Net;
 use svcd_controllers::ControllerName;
 use svcd_node::{PortRange, Ranges};
 
+use self::values::{hours, seconds, span};
 use crate::failure::Failure;
 
 /// The network half of Kubernetes in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "svcd", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "svcd", version = env!("SVCD_VERSION"), about, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -63,12 +66,21 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a control plane (API server, store, controllers), and an agent beside it.
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Run a worker: join a control plane, forward Services, answer DNS, run pods.
     Agent(AgentArgs),
+    /// Look for what on this machine would keep svcd from working, each with its fix. Nothing is changed.
+    Check(CheckArgs),
     /// Create, list and revoke join tokens (on the control plane).
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List the certificates of this machine, with their dates and when they are renewed.
+    Certs(CertsArgs),
+    /// Save the cluster's state, list what was saved, and bring it back (on the control plane).
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Take everything of svcd's off this machine: pods, rules, links, routes, kernel parameters, data.
+    Uninstall(UninstallArgs),
     /// A whole cluster on this machine, each node a network namespace.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -117,10 +129,63 @@ pub(crate) struct ServerArgs {
     /// How long the printed join token is good for, in hours.
     #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
     pub(crate) token_ttl: Duration,
+    /// How long certificates are valid that this server makes for itself, for nodes and by request: 365d, 12h. They are
+    /// renewed when two thirds of that are over.
+    #[arg(long, default_value = "365d", value_name = "TIME", value_parser = span)]
+    pub(crate) certificate_validity: Duration,
+    #[command(flatten)]
+    pub(crate) snapshots: ScheduleArgs,
     #[command(flatten)]
     pub(crate) audit: AuditArgs,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+}
+
+/// Flags of snapshots on a schedule.
+#[derive(Args, Debug)]
+pub(crate) struct ScheduleArgs {
+    /// Save a snapshot this often: 12h, 1d [default: never].
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) snapshot_every: Option<Duration>,
+    /// How many of those snapshots to keep; the oldest go.
+    #[arg(long, default_value = "5", value_name = "N", requires = "snapshot_every", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) snapshot_keep: u32,
+    /// Where to put them [default: `snapshots` in the data directory].
+    #[arg(long, value_name = "DIR", requires = "snapshot_every")]
+    pub(crate) snapshot_dir: Option<PathBuf>,
+}
+
+/// Flags of `svcd check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// What the machine is to be.
+    #[arg(long, value_enum, default_value = "server")]
+    pub(crate) role: CheckedRole,
+    /// The address that it is to have as a node.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// The control plane that it is to join: it must answer, and have the same time.
+    #[arg(long, value_name = "https://ADDR:6443")]
+    pub(crate) join: Option<String>,
+    /// Range of Services' virtual addresses.
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR[,CIDR]")]
+    pub(crate) service_cidr: Ranges,
+    /// Range of pods' addresses.
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR[,CIDR]")]
+    pub(crate) pod_cidr: Ranges,
+    /// Address and port of the API, of a server.
+    #[arg(long, default_value = "0.0.0.0:6443", value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// As text or as JSON.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// What a machine is to be.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CheckedRole {
+    Server,
+    Agent,
 }
 
 /// Flags of the audit log.
@@ -190,34 +255,93 @@ pub(crate) enum TokenCommand {
     /// Make a token and print the line to type on a worker.
     Create {
         #[command(flatten)]
-        at: TokenArgs,
+        at: DataArgs,
         /// How long it is good for, in hours; 0 means for ever.
         #[arg(long, default_value = "24", value_name = "HOURS", value_parser = hours)]
         ttl: Duration,
+        /// How many machines may join with it [default: any number].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        uses: Option<u32>,
         /// What it is for.
         #[arg(long, default_value = "", value_name = "TEXT")]
         description: String,
     },
-    /// List tokens: id, expiry, description. Secrets are not kept and cannot be shown.
+    /// List tokens: id, expiry, uses, description. Secrets are not kept and cannot be shown.
     List {
         #[command(flatten)]
-        at: TokenArgs,
+        at: DataArgs,
     },
     /// Make a token useless from now on.
     Revoke {
         #[command(flatten)]
-        at: TokenArgs,
+        at: DataArgs,
         /// The token's id, as `svcd token list` shows it.
         id: String,
     },
 }
 
-/// Where the token commands find the cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Save everything that a server needs to be this one again, its keys too: keep the file as safe as the server.
+    Save {
+        /// Where to; `-` is the standard output.
+        file: PathBuf,
+        #[command(flatten)]
+        at: DataArgs,
+    },
+    /// List snapshots, read and verified from end to end.
+    List {
+        /// The directory that they are in, or one of them.
+        #[arg(default_value = "/var/lib/svcd/snapshots")]
+        dir: PathBuf,
+    },
+    /// Bring a snapshot back into an empty data directory.
+    Restore {
+        /// The snapshot; `-` is the standard input.
+        file: PathBuf,
+        #[command(flatten)]
+        at: DataArgs,
+    },
+}
+
+/// Where commands on the control plane find the cluster.
 #[derive(Args, Debug)]
-pub(crate) struct TokenArgs {
+pub(crate) struct DataArgs {
     /// The server's data directory.
     #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+}
+
+/// Flags of `svcd uninstall`.
+#[derive(Args, Debug)]
+pub(crate) struct UninstallArgs {
+    /// The data directory of a server or an agent.
+    #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Leave the store, the certificates and the snapshots where they are.
+    #[arg(long)]
+    pub(crate) keep_data: bool,
+    /// Change nothing: list what is left, and exit with 1 if anything is.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// Flags of `svcd certs`.
+#[derive(Args, Debug)]
+pub(crate) struct CertsArgs {
+    /// The data directory of a server or an agent.
+    #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// As a table or as JSON.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// Shape of what a command prints.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -250,20 +374,6 @@ pub(crate) enum LabCommand {
     Shell,
     /// Stop the lab and remove everything that it made.
     Down,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(n @ 1..=86_400) => Ok(Duration::from_secs(n)),
-        _ => Err("must be a whole number of seconds from 1 to 86400".to_owned()),
-    }
-}
-
-fn hours(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(n @ 0..=87_600) => Ok(Duration::from_secs(n * 3600)),
-        _ => Err("must be a whole number of hours from 0 to 87600".to_owned()),
-    }
 }
 
 #[cfg(test)]

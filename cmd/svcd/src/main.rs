@@ -4,6 +4,9 @@
 mod address;
 mod agent;
 mod audit;
+mod certificates;
+mod certs;
+mod check;
 mod cli;
 mod failure;
 mod lab;
@@ -12,7 +15,9 @@ mod notify;
 mod privileges;
 mod ranges;
 mod server;
+mod snapshot;
 mod token;
+mod uninstall;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -50,13 +55,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server(args) => {
             log.init()?;
-            block_on(server::run(args))
+            block_on(server::run(*args))
         }
         Command::Agent(args) => {
             log.init()?;
             block_on(agent::run(args))
         }
+        Command::Check(args) => block_on(check::run(args)),
         Command::Token(command) => block_on(token::run(command)),
+        Command::Certs(args) => certs::run(&args),
+        Command::Snapshot(command) => block_on(snapshot::run(command)),
+        Command::Uninstall(args) => block_on(uninstall::run(args)),
         Command::Lab(command) => lab::run(command),
     }
 }

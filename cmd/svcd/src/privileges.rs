@@ -15,11 +15,7 @@ const SYSTEM_DIRS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// Checks all of it before anything is changed.
 pub(crate) fn check(role: &str) -> Result<(), Failure> {
-    if !nix::unistd::geteuid().is_root() {
-        let what =
-            format!("svcd {role} needs root: it makes network namespaces, routes and forwarding rules");
-        return Err(Failure::new(what, format!("run it with sudo: sudo svcd {role} …")));
-    }
+    root(role, "it makes network namespaces, routes and forwarding rules")?;
     for (program, package) in PROGRAMS {
         if !on_path(program) {
             let fix = format!("install it: apt-get install {package}");
@@ -27,6 +23,15 @@ pub(crate) fn check(role: &str) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Checks for root's rights.
+pub(crate) fn root(command: &str, why: &str) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let what = format!("svcd {command} needs root: {why}");
+    Err(Failure::new(what, format!("run it with sudo: sudo svcd {command} …")))
 }
 
 /// Starts this program again with the directories of system programs in its PATH, where they are not: a user's PATH on

@@ -12,14 +12,14 @@ use svcd_pki::{AltName, Ca, JoinToken};
 use svcd_runtime::Lifecycle;
 use svcd_store::Embedded;
 
+use crate::certificates::{self, Certificates, Wanted};
 use crate::cli::ServerArgs;
 use crate::failure::Failure;
+use crate::snapshot::{Schedule, refuse_unfinished};
 use crate::{address, agent, audit, notify, privileges, ranges, token};
 
 /// How long everything may take to end in order.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The admin's certificate outlives a lab, not a career.
-const ADMIN_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     let mode = agent::proxy_mode(&args.node.proxy_mode)?;
@@ -37,25 +37,41 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     // From here on there are files; a start that fails takes away what was not there before it.
     let fresh = Fresh::new(&args.data_dir);
     let store = open_store(&args.data_dir)?;
-    let ca = Arc::new(Ca::load_or_create(&args.data_dir.join("pki"))?);
-    let tls = svcd_pki::server_config(&ca, &server_names(&args, &cluster, &node_name, advertise.ip()))?;
-    let kubeconfig = write_kubeconfig(&args.data_dir, &ca, &format!("https://{advertise}"))?;
+    let ca = Arc::new(Ca::load_or_create(&certificates::authority_dir(&args.data_dir))?);
+    let server = format!("https://{advertise}");
+    let certificates = Certificates::issue(
+        &ca,
+        Wanted {
+            data_dir: args.data_dir.clone(),
+            names: server_names(&args, &cluster, &node_name, advertise.ip()),
+            url: server.clone(),
+            validity: args.certificate_validity,
+        },
+    )?;
+    let tls = svcd_pki::server_config(&ca, certificates.identity())?;
     fresh.keep();
 
     let lifecycle = Lifecycle::with_signals()?;
     let audit = audit::open(&args.audit, &lifecycle)?;
     let config = svcd_apiserver::Config { audit: audit.clone(), ..api_config(&args, &cluster) };
     let api = ApiServer::new(store.clone(), ca.clone(), config);
+    if let Some(schedule) = Schedule::of(&args.snapshots, &args.data_dir, store.clone()) {
+        lifecycle.spawn("snapshots", schedule.keep(lifecycle.token()));
+    }
+    let (stop, watched) = (lifecycle.token(), store.clone());
+    lifecycle.spawn("watchdog", async move {
+        stop.run_until_cancelled(notify::keep_alive(|| notify::commits(watched.clone()))).await;
+    });
+    lifecycle.spawn("certificates", certificates.keep(lifecycle.token()));
     lifecycle.spawn_essential("API server", api.clone().serve(listener, tls, lifecycle.token()));
     let client = kube::Client::new(api.in_process(User::master("system:svcd")), "default");
     let config = controllers_config(&args, &cluster, &ca, advertise);
     lifecycle
         .spawn_essential("controllers", svcd_controllers::run(client.clone(), config, lifecycle.token()));
 
-    let server = format!("https://{advertise}");
     let token = join_token(client, &args, &ca).await?;
     println!("The API is at {server}; its admin is you:\n");
-    println!("  export KUBECONFIG={}\n", kubeconfig.display());
+    println!("  export KUBECONFIG={}\n", certificates::kubeconfig_path(&args.data_dir).display());
     println!("On a worker:\n\n  {}", token::join_line(&server, &token));
 
     if args.no_agent {
@@ -80,6 +96,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
 
 fn open_store(data_dir: &Path) -> Result<Arc<Embedded>, Failure> {
     svcd_pki::ensure_private_dir(data_dir)?;
+    refuse_unfinished(data_dir)?;
     Ok(Arc::new(Embedded::open(data_dir.join("store"), svcd_store::Options::default())?))
 }
 
@@ -153,6 +170,7 @@ fn api_config(args: &ServerArgs, cluster: &ClusterInfo) -> svcd_apiserver::Confi
         pod_cidrs: cluster.pod_cidr.all().to_vec(),
         cluster_domain: cluster.cluster_domain.clone(),
         dns_address: cluster.dns_address,
+        certificate_validity: args.certificate_validity,
         ..svcd_apiserver::Config::default()
     }
 }
@@ -168,23 +186,16 @@ fn controllers_config(
         svcd_controllers::Config::new(services, pods, cluster.dns_address, advertise, Arc::clone(ca));
     config.node_grace = args.node_grace_period;
     config.disabled.clone_from(&args.disable_controllers);
+    config.certificate_validity = args.certificate_validity;
     config
-}
-
-fn write_kubeconfig(data_dir: &Path, ca: &Ca, server: &str) -> Result<PathBuf, Failure> {
-    let admin = ca.issue_client("kubernetes-admin", &["system:masters"], ADMIN_VALIDITY)?;
-    let text = svcd_pki::kubeconfig(server, ca.certificate_pem(), &admin.cert, &admin.key, "svcd");
-    let path = data_dir.join("admin.kubeconfig");
-    svcd_pki::write_secret(&path, text)?;
-    Ok(path)
 }
 
 /// A fresh token, also kept in the data directory (readable by root only, as the CA's key beside it is) so that
 /// provisioning can take it from there.
 async fn join_token(client: kube::Client, args: &ServerArgs, ca: &Ca) -> Result<JoinToken, Failure> {
+    let limits = token::Limits { ttl: args.token_ttl, uses: None };
     let token =
-        token::create(client, JoinToken::generate(ca.pin()), args.token_ttl, "printed by svcd server")
-            .await?;
+        token::create(client, JoinToken::generate(ca.pin()), limits, "printed by svcd server").await?;
     svcd_pki::write_secret(&args.data_dir.join("join-token"), format!("{token}\n"))?;
     Ok(token)
 }

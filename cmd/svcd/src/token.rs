@@ -14,6 +14,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta};
 use svcd_client::{Access, Objects};
 use svcd_pki::JoinToken;
 
+use crate::certificates;
 use crate::cli::TokenCommand;
 use crate::failure::Failure;
 
@@ -23,10 +24,11 @@ const TYPE: &str = "bootstrap.kubernetes.io/token";
 
 pub(crate) async fn run(command: TokenCommand) -> Result<(), Failure> {
     match command {
-        TokenCommand::Create { at, ttl, description } => {
+        TokenCommand::Create { at, ttl, uses, description } => {
             let (client, server) = connect(&at.data_dir)?;
-            let ca = svcd_pki::Ca::load_or_create(&at.data_dir.join("pki"))?;
-            let token = create(client, JoinToken::generate(ca.pin()), ttl, &description).await?;
+            let ca = svcd_pki::Ca::load_or_create(&certificates::authority_dir(&at.data_dir))?;
+            let limits = Limits { ttl, uses };
+            let token = create(client, JoinToken::generate(ca.pin()), limits, &description).await?;
             println!("{}", join_line(&server, &token));
             Ok(())
         }
@@ -40,11 +42,19 @@ pub(crate) fn join_line(server: &str, token: &JoinToken) -> String {
     format!("svcd agent --join {server} --token {token}")
 }
 
-/// Stores a token. A `ttl` of zero never ends.
+/// What a token is good for.
+pub(crate) struct Limits {
+    /// Zero never ends.
+    pub(crate) ttl: Duration,
+    /// How many machines may join with it; any number when that is not said.
+    pub(crate) uses: Option<u32>,
+}
+
+/// Stores a token.
 pub(crate) async fn create(
     client: Client,
     token: JoinToken,
-    ttl: Duration,
+    Limits { ttl, uses }: Limits,
     description: &str,
 ) -> Result<JoinToken, Failure> {
     let mut data = BTreeMap::from([
@@ -61,6 +71,7 @@ pub(crate) async fn create(
             expiry.ok_or_else(too_long)?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         );
     }
+    data.extend(uses.map(|uses| ("uses-left".to_owned(), uses.to_string())));
     if !description.is_empty() {
         data.insert("description".to_owned(), description.to_owned());
     }
@@ -77,15 +88,16 @@ pub(crate) async fn create(
 async fn list(client: Client) -> Result<(), Failure> {
     let parameters = ListParams::default().fields(&format!("type={TYPE}"));
     let secrets = api(client).list(&parameters).await.map_err(refused)?;
-    println!("{:<10} {:<22} DESCRIPTION", "ID", "EXPIRES");
+    println!("{:<10} {:<22} {:<6} DESCRIPTION", "ID", "EXPIRES", "USES");
     for secret in secrets.items {
         let data = secret.data.unwrap_or_default();
         let text = |key: &str| data.get(key).map(|v| String::from_utf8_lossy(&v.0).into_owned());
         let expires = text("expiration").unwrap_or_else(|| "never".to_owned());
         println!(
-            "{:<10} {:<22} {}",
+            "{:<10} {:<22} {:<6} {}",
             text("token-id").unwrap_or_default(),
             expires,
+            text("uses-left").unwrap_or_else(|| "any".to_owned()),
             text("description").unwrap_or_default()
         );
     }
@@ -109,7 +121,7 @@ fn api(client: Client) -> Objects<Secret> {
     Objects::namespaced(client, NAMESPACE)
 }
 
-fn refused(error: kube::Error) -> Failure {
+pub(crate) fn refused(error: kube::Error) -> Failure {
     if let kube::Error::Api(status) = &error {
         return Failure::new(
             format!("the API server refused: {}", status.message),
@@ -124,8 +136,8 @@ fn refused(error: kube::Error) -> Failure {
 }
 
 /// A client with the admin's rights, and the server's URL.
-fn connect(data_dir: &Path) -> Result<(Client, String), Failure> {
-    let path = data_dir.join("admin.kubeconfig");
+pub(crate) fn connect(data_dir: &Path) -> Result<(Client, String), Failure> {
+    let path = certificates::kubeconfig_path(data_dir);
     let fix = "run this on the control plane as root, with the --data-dir that its `svcd server` has";
     let unusable =
         |error: &dyn std::fmt::Display| Failure::new(format!("cannot use {}: {error}", path.display()), fix);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use svcd_apiserver::{ApiServer, Config, MASTERS};
-use svcd_pki::{AltName, Ca, kubeconfig, server_config, write_secret};
+use svcd_pki::{Ca, Identity, kubeconfig, server_config, write_secret};
 use svcd_store::{Embedded, Options};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let file = directory.join("admin.kubeconfig");
     write_secret(&file, kubeconfig(&url, ca.certificate_pem(), &admin.cert, &admin.key, "admin"))?;
     println!("export KUBECONFIG={}", file.display());
-    let tls = server_config(&ca, &[AltName::from("127.0.0.1"), AltName::from("localhost")])?;
+    let tls = server_config(&ca, Identity::issue(&ca, &["127.0.0.1".into(), "localhost".into()], VALIDITY)?)?;
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {

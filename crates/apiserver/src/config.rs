@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -21,6 +22,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The address of the cluster's DNS.
     pub dns_address: IpAddr,
+    /// How long the certificate of a node that joins is valid.
+    pub certificate_validity: Duration,
     /// How much is served at once.
     pub limits: Limits,
     /// Where every request is told of, if anywhere.
@@ -35,6 +38,7 @@ impl Default for Config {
             pod_cidrs: vec![IpNet::new_assert([10, 244, 0, 0].into(), 16)],
             cluster_domain: "cluster.local".to_owned(),
             dns_address: [10, 96, 0, 10].into(),
+            certificate_validity: svcd_pki::VALIDITY,
             limits: Limits::default(),
             audit: None,
         }

@@ -1,7 +1,7 @@
 //! How a machine becomes a node: a join token is spent for a client certificate of the node's name. A name whose agent
 //! is alive is not given away.
 
-use std::time::Duration;
+mod token;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -18,10 +18,8 @@ use crate::errors::Failure;
 use crate::record;
 use crate::represent::value_response;
 use crate::server::ApiServer;
-use crate::user::NODES;
+use crate::user::{NODES, User};
 
-/// How long a node's certificate is good for.
-const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 const NODE_LEASES: &str = "kube-node-lease";
 /// How long a Lease counts when it does not say.
 const USUAL_LEASE_SECONDS: i64 = 40;
@@ -66,7 +64,12 @@ impl ApiServer {
     }
 
     /// POST `/svcd.io/v1/join`.
-    pub(crate) async fn join(&self, headers: &HeaderMap, bytes: &Bytes) -> Result<Response<Body>, Failure> {
+    pub(crate) async fn join(
+        &self,
+        user: &User,
+        headers: &HeaderMap,
+        bytes: &Bytes,
+    ) -> Result<Response<Body>, Failure> {
         let request = body::parse_object(headers, bytes)?.value;
         let request: JoinRequest = serde_json::from_value(request)
             .map_err(|error| Failure::bad_request(format!("this is not a join request: {error}")))?;
@@ -76,12 +79,13 @@ impl ApiServer {
             return Err(Failure::invalid("", "Node", &name, &[error]));
         }
         self.refuse_living(&name, Timestamp::now()).await?;
-        let user = format!("system:node:{name}");
-        let signed = self.ca.sign_client_csr(&request.csr, &user, &[NODES], CERTIFICATE_VALIDITY);
+        let (node, validity) = (format!("system:node:{name}"), self.config.certificate_validity);
+        let signed = self.ca.sign_client_csr(&request.csr, &node, &[NODES], validity);
         let certificate = signed.map_err(|error| {
             Failure::bad_request(format!("the signing request was not accepted: {error}"))
         })?;
-        tracing::info!(node = %name, "a node joined");
+        self.spend_join_token(user).await?;
+        tracing::info!(node = %name, by = %user.name, "a node joined");
         Ok(value_response(
             StatusCode::OK,
             &json!({ "certificate": certificate, "cluster": self.cluster_value() }),

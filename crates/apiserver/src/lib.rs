@@ -52,6 +52,7 @@ mod seen;
 mod sending;
 mod serve;
 mod server;
+mod snapshot;
 mod subresource;
 mod tokens;
 mod update;
@@ -65,6 +66,7 @@ pub use config::Config;
 pub use limits::Limits;
 pub use serve::ServeError;
 pub use server::ApiServer;
+pub use snapshot::is_object;
 pub use user::{
     ANONYMOUS, AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES, SERVICE_ACCOUNTS, UNAUTHENTICATED, User,
 };

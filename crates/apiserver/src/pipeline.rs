@@ -88,10 +88,13 @@ impl ApiServer {
             seen.allowed(None);
             let (bytes, _upload) = self.receive(parts, body, peer, &user).await?;
             let _admitted = self.admit(peer, &user, None, Class::Mutating).await?;
-            return self.join(headers, &bytes).await;
+            return self.join(&user, headers, &bytes).await;
         }
         let grounds = self.authorize_path(&user, &verb, path).await.inspect_err(|_| seen.refused())?;
         seen.allowed(grounds.as_ref());
+        if matches!(route, Route::Snapshot) {
+            authz::authorize_snapshot(&user, path).inspect_err(|_| seen.refused())?;
+        }
         if matches!(route, Route::Unknown) {
             return Err(self.unknown(path));
         }
@@ -111,6 +114,7 @@ impl ApiServer {
             Route::OpenApi(root) => OpenApi::version(&self.resources, &root, headers),
             Route::OpenApiV2 => Ok(OpenApi::v2(&self.resources, headers)),
             Route::Cluster => Ok(self.cluster()),
+            Route::Snapshot => self.snapshot().await,
             Route::OpenIdConfiguration => Ok(self.openid_configuration()),
             Route::KeySet => self.key_set().await,
             _ => Err(Failure::no_such_path()),

@@ -50,6 +50,8 @@ pub(crate) enum Route {
     Join,
     /// `/svcd.io/v1/cluster`.
     Cluster,
+    /// `/svcd.io/v1/snapshot`.
+    Snapshot,
     /// Objects.
     Object(Target),
     /// Nothing of ours.
@@ -179,6 +181,7 @@ pub(crate) fn parse(path: &str, resources: &Resources) -> Route {
         ["openid", "v1", "jwks"] => Route::KeySet,
         ["svcd.io", "v1", "join"] => Route::Join,
         ["svcd.io", "v1", "cluster"] => Route::Cluster,
+        ["svcd.io", "v1", "snapshot"] => Route::Snapshot,
         ["api", version, "watch", rest @ ..] => watched("", version, rest, resources),
         ["apis", group, version, "watch", rest @ ..] => watched(group, version, rest, resources),
         ["api", version, rest @ ..] => objects("", version, rest, resources),

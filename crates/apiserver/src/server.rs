@@ -96,7 +96,7 @@ impl ApiServer {
         let mut paths: Vec<String> =
             ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz"]
                 .into_iter()
-                .chain(["/svcd.io/v1/cluster", "/svcd.io/v1/join", "/version"])
+                .chain(["/svcd.io/v1/cluster", "/svcd.io/v1/join", "/svcd.io/v1/snapshot", "/version"])
                 .map(str::to_owned)
                 .collect();
         for (group, versions) in self.resources.groups() {

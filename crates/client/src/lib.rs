@@ -11,6 +11,6 @@ mod objects;
 mod raw;
 
 pub use access::{Access, KubeconfigError};
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, Renewable, connect, connect_renewable};
 pub use objects::{Event, Objects, Page};
 pub use raw::Raw;

@@ -29,6 +29,8 @@ pub struct Config {
     /// The cluster's authority: its certificate is put into `kube-root-ca.crt` of every namespace, and it signs what was
     /// requested and approved.
     pub ca: Arc<Ca>,
+    /// How long a certificate is valid for which nothing shorter was asked.
+    pub certificate_validity: Duration,
     /// How long a node may be silent before it counts as gone.
     pub node_grace: Duration,
     /// How long pods without an own toleration stay on a node that is not ready or unreachable.
@@ -56,6 +58,7 @@ impl Config {
             dns_address,
             advertise,
             ca,
+            certificate_validity: svcd_pki::VALIDITY,
             node_grace: Duration::from_secs(40),
             eviction_after: Duration::from_secs(300),
             orphan_pods_after: Duration::from_secs(40),

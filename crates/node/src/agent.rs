@@ -27,6 +27,7 @@ use tracing::info;
 use crate::events::{About, Events};
 use crate::health::{Health, Part};
 use crate::health_checks::HealthChecks;
+use crate::ledger::Ledger;
 use crate::names::Names;
 use crate::network::Network;
 use crate::node_object::Facts;
@@ -154,6 +155,9 @@ impl Agent {
             local_vips: vec![cluster.dns_address],
             ..svcd_proxy::Config::new(node_name.clone(), cluster.pod_cidr.all().to_vec())
         };
+        // Before anything is changed; the pod network wants no other parameters than the proxy, but for its own bridge.
+        let parameters = svcd_proxy::kernel_parameters(config.localhost_node_ports);
+        Ledger::of(&self.config.agent_dir()).note(&parameters).map_err(Error::Ledger)?;
         let counters = svcd_proxy::Metrics::default();
         metrics.register(|registry| counters.register(registry));
         Ok(Proxy::start(config, counters, self.stop.clone()).await?)

@@ -93,6 +93,12 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// What is to be changed could not be written down.
+    #[error("cannot write down what will be changed: {0}")]
+    Ledger(svcd_pki::Error),
+    /// The machine could not be asked what is left.
+    #[error("cannot find out what is left: {0}")]
+    Look(String),
     /// Some things could not be taken away.
     #[error("not everything could be removed: {}", .0.join("; "))]
     Cleanup(Vec<String>),

@@ -12,7 +12,7 @@ mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use svcd_pki::{CaPin, JoinToken};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,9 +23,6 @@ pub use server::ServerUrl;
 
 /// How far two clocks may differ before it is said to be an error: as far as certificates are backdated.
 const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
-
-/// When to say that a certificate runs out.
-const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What joining needs.
 #[derive(Clone, Debug)]
@@ -56,6 +53,11 @@ pub async fn join(config: &JoinConfig, shutdown: &CancellationToken) -> Result<C
     Ok(credentials)
 }
 
+/// Joins again under the same name, since the certificate that is kept has expired.
+pub(crate) async fn rejoin(config: &JoinConfig, token: &JoinToken) -> Result<Credentials, JoinError> {
+    exchange::exchange(config, token).await
+}
+
 /// Decides whether what is kept can still be used; errors where going on would surprise the operator.
 fn reusable(config: &JoinConfig, kept: Option<Credentials>) -> Result<Option<Credentials>, JoinError> {
     let Some(kept) = kept else { return Ok(None) };
@@ -71,9 +73,6 @@ fn reusable(config: &JoinConfig, kept: Option<Credentials>) -> Result<Option<Cre
         return Ok(None);
     }
     let certificate = svcd_pki::Certificate::from_pem(&kept.certificate)?;
-    if certificate.not_after.duration_since(Timestamp::now()) < SOON {
-        warn!(not_after = %certificate.not_after, "the certificate of this node runs out; join again with a token then");
-    }
     match certificate.check_time(&format!("the certificate of node {}", kept.node_name), Timestamp::now()) {
         Ok(()) => Ok(Some(Credentials { server: config.server.to_string(), ..kept })),
         Err(expired @ svcd_pki::Error::Expired { .. }) if config.token.is_some() => {

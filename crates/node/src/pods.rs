@@ -97,6 +97,13 @@ pub(crate) async fn cleanup(state_dir: &Path) -> Result<(), String> {
     forgotten.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
+/// The containers that run, of an agent that is gone.
+pub(crate) async fn leftovers(state_dir: &Path) -> Result<Vec<String>, String> {
+    let state_dir = state_dir.to_owned();
+    let left = tokio::task::spawn_blocking(move || process::leftovers(&state_dir)).await;
+    left.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -90,7 +90,9 @@ impl Fixture {
 
     /// Serves over TLS, as for an agent on another machine.
     async fn serve_at(&self, address: SocketAddr) -> Serving {
-        let tls = svcd_pki::server_config(&self.ca, &["127.0.0.1".into()]).unwrap();
+        let names = ["127.0.0.1".into()];
+        let identity = svcd_pki::Identity::issue(&self.ca, &names, svcd_pki::VALIDITY).unwrap();
+        let tls = svcd_pki::server_config(&self.ca, identity).unwrap();
         let listener = eventually_async(DEADLINE, || async { std::net::TcpListener::bind(address) }).await;
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let serving = Arc::clone(&self.server).serve(listener, tls, stop.clone());
@@ -109,7 +111,7 @@ impl Fixture {
             ca: self.ca.certificate_pem().to_owned(),
             cluster: cluster(),
         };
-        self.start_with(svcd_node::client(&credentials).unwrap())
+        self.start_with(svcd_node::connect(&credentials).unwrap().0)
     }
 
     fn nodes(&self) -> Api<Node> {

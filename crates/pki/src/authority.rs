@@ -22,8 +22,8 @@ use crate::{CaPin, Error};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the authority is valid.
 const CA_VALIDITY: Duration = DAY.saturating_mul(3653);
-/// How long a server's certificate is valid.
-const SERVER_VALIDITY: Duration = DAY.saturating_mul(365);
+/// How long everything else is valid, where nobody says otherwise. Long enough for a machine that is off for some months.
+pub const VALIDITY: Duration = DAY.saturating_mul(365);
 /// How far a clock may run late and still find a fresh certificate valid.
 pub(crate) const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
@@ -161,10 +161,10 @@ impl Ca {
         CaPin::of(&self.der)
     }
 
-    /// A certificate for a server under these names, one year, with the authority's behind it, so that a joining agent finds
-    /// the authority by its pin in the handshake.
-    pub fn issue_server(&self, names: &[AltName]) -> Result<KeyPairPem, Error> {
-        let mut params = params("svcd", &[], SERVER_VALIDITY)?;
+    /// A certificate for a server under these names, with the authority's behind it, so that a joining agent finds the
+    /// authority by its pin in the handshake.
+    pub fn issue_server(&self, names: &[AltName], validity: Duration) -> Result<KeyPairPem, Error> {
+        let mut params = params("svcd", &[], validity)?;
         params.subject_alt_names = names.iter().map(AltName::to_san).collect::<Result<_, _>>()?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = generate_key()?;
@@ -206,11 +206,12 @@ impl Ca {
     }
 }
 
-/// A certificate signing request for this common name, and the new key it is for: `(request PEM, key PEM)`.
-pub fn csr(common_name: &str) -> Result<(String, String), Error> {
+/// A certificate signing request for this user of these groups (one at most), and the new key it is for: `(request PEM,
+/// key PEM)`.
+pub fn csr(common_name: &str, organizations: &[&str]) -> Result<(String, String), Error> {
     let key = generate_key()?;
     let mut params = CertificateParams::default();
-    params.distinguished_name = subject(common_name, &[])?;
+    params.distinguished_name = subject(common_name, organizations)?;
     let request = params
         .serialize_request(&key)
         .and_then(|request| request.pem())
@@ -374,7 +375,7 @@ mod tests {
     fn a_request_gives_its_key_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::load_or_create(dir.path()).unwrap();
-        let (request, key) = csr("system:masters").unwrap();
+        let (request, key) = csr("system:masters", &[]).unwrap();
         let cert = ca.sign_client_csr(&request, "system:node:node1", &["system:nodes"], HOUR).unwrap();
         let parsed = Certificate::from_pem(&cert).unwrap();
         assert_eq!(parsed.common_name, "system:node:node1");
@@ -392,7 +393,7 @@ mod tests {
         for text in ["", "nonsense", ca.certificate_pem()] {
             assert!(matches!(ca.sign_client_csr(text, "x", &[], HOUR), Err(Error::BadRequest(_))));
         }
-        let (request, _) = csr("system:node:a").unwrap();
+        let (request, _) = csr("system:node:a", &[]).unwrap();
         let lines: Vec<&str> = request.lines().collect();
         // The subject stands in the first lines: change a character of its encoding and the signature no longer holds.
         let mut changed = lines[1].to_owned();
@@ -409,6 +410,6 @@ mod tests {
         assert_eq!(AltName::from("kubernetes.default"), AltName::Dns("kubernetes.default".into()));
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::load_or_create(dir.path()).unwrap();
-        assert!(matches!(ca.issue_server(&["bücher".into()]), Err(Error::BadName(_))));
+        assert!(matches!(ca.issue_server(&["bücher".into()], HOUR), Err(Error::BadName(_))));
     }
 }

@@ -6,6 +6,7 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::Error;
+use crate::authority::BACKDATE;
 
 /// What a certificate says about itself. Nothing is verified here; TLS does that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,16 @@ impl Certificate {
     /// Reads the first certificate of a PEM text.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
         Self::from_der(&certificate_der(pem)?)
+    }
+
+    /// When to have it renewed: two thirds of its life after it was made, so that a third is left for whatever stands in the
+    /// way. What it is backdated by is no part of its life.
+    #[must_use]
+    pub fn renewal(&self) -> Timestamp {
+        let backdate = i64::try_from(BACKDATE.as_secs()).expect("minutes are few");
+        let (end, start) = (self.not_after.as_second(), self.not_before.as_second() + backdate);
+        let due = end - (end - start).max(0) / 3;
+        Timestamp::from_second(due).expect("it lies between two times")
     }
 
     /// Whether it is valid now, and if not, whether the clock or its age is the reason. `what` names it in the error.
@@ -107,8 +118,21 @@ mod tests {
         let ca = crate::Ca::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
         assert_eq!(certificate_pem(ca.certificate_der()), ca.certificate_pem());
         assert_eq!(&certificate_der(ca.certificate_pem()).unwrap(), ca.certificate_der());
-        let pair = ca.issue_server(&["localhost".into()]).unwrap();
+        let pair = ca.issue_server(&["localhost".into()], crate::VALIDITY).unwrap();
         assert_eq!(certificates_der(&pair.cert).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn renewal_is_due_at_two_thirds_of_a_life() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (not_before, not_after, due) in
+            [(700, 1900, 1600), (700, 1030, 1020), (700, 900, 900), (0, 300, 300)]
+        {
+            let (common_name, organizations) = (String::new(), Vec::new());
+            let (not_before, not_after) = (at(not_before), at(not_after));
+            let certificate = Certificate { common_name, organizations, not_before, not_after, is_ca: false };
+            assert_eq!(certificate.renewal(), at(due), "{not_before} {not_after}");
+        }
     }
 
     #[test]

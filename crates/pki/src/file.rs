@@ -35,15 +35,20 @@ pub fn ensure_private_dir(path: &Path) -> Result<(), Error> {
 
 /// Puts a secret in place atomically and durably, mode 0600.
 pub fn write_secret(path: &Path, contents: impl AsRef<[u8]>) -> Result<(), Error> {
-    write(path, contents.as_ref(), 0o600)
+    write(path, [contents], 0o600)
+}
+
+/// The same, of a secret that comes in pieces.
+pub fn write_secret_pieces(path: &Path, pieces: impl Iterator<Item = Vec<u8>>) -> Result<(), Error> {
+    write(path, pieces, 0o600)
 }
 
 /// Puts a public file in place atomically and durably, mode 0644.
 pub fn write_public(path: &Path, contents: impl AsRef<[u8]>) -> Result<(), Error> {
-    write(path, contents.as_ref(), 0o644)
+    write(path, [contents], 0o644)
 }
 
-fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), Error> {
+fn write(path: &Path, contents: impl IntoIterator<Item = impl AsRef<[u8]>>, mode: u32) -> Result<(), Error> {
     let temporary = temporary_name(path);
     let done = write_and_rename(path, &temporary, contents, mode);
     if done.is_err() {
@@ -59,11 +64,18 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{:016x}.new", rand::random::<u64>()))
 }
 
-fn write_and_rename(path: &Path, temporary: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+fn write_and_rename(
+    path: &Path,
+    temporary: &Path,
+    contents: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    mode: u32,
+) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
     // The umask may have taken bits away that a public file needs.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(contents)?;
+    for piece in contents {
+        file.write_all(piece.as_ref())?;
+    }
     file.sync_all()?;
     fs::rename(temporary, path)?;
     File::open(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")))?

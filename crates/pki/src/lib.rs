@@ -8,18 +8,22 @@ mod authority;
 mod certificate;
 mod error;
 mod file;
+mod identity;
 mod kubeconfig;
 mod pin;
 mod request;
 mod tls;
 mod token;
 
-pub use authority::{AltName, Ca, KeyPairPem, csr};
+pub use authority::{AltName, Ca, KeyPairPem, VALIDITY, csr};
 pub use certificate::{Certificate, certificate_der, certificate_pem, certificates_der};
 pub use error::Error;
-pub use file::{ensure_private_dir, read, write_public, write_secret};
+pub use file::{ensure_private_dir, read, write_public, write_secret, write_secret_pieces};
+pub use identity::Identity;
 pub use kubeconfig::kubeconfig;
 pub use pin::CaPin;
 pub use request::Usage;
-pub use tls::{PinMismatch, PinnedVerifier, client_config, provider, server_config};
+pub use tls::{
+    PinMismatch, PinnedVerifier, client_config, provider, server_config, unverified_client_config,
+};
 pub use token::{JoinToken, TokenError, hash_secret};

@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::certificate::{certificate_der, certificates_der};
-use crate::{AltName, Ca, CaPin, Error};
+use crate::{Ca, CaPin, Error, Identity};
 
 /// The cryptography that everything of ours uses.
 #[must_use]
@@ -25,22 +25,19 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// A server's configuration under a fresh certificate for these names: HTTP/2 and HTTP/1.1; a client's certificate of this
-/// authority is verified when there is one, and asked for but not demanded.
-pub fn server_config(ca: &Ca, names: &[AltName]) -> Result<Arc<ServerConfig>, Error> {
+/// A server's configuration that shows this identity: HTTP/2 and HTTP/1.1; a client's certificate of this authority is
+/// verified when there is one, and asked for but not demanded.
+pub fn server_config(ca: &Ca, identity: Arc<Identity>) -> Result<Arc<ServerConfig>, Error> {
     let tls = |error: &dyn std::fmt::Display| Error::Tls(error.to_string());
-    let pair = ca.issue_server(names)?;
     let clients = WebPkiClientVerifier::builder_with_provider(roots(ca.certificate_der())?, provider())
         .allow_unauthenticated()
         .build()
         .map_err(|error| tls(&error))?;
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|error| tls(&error))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| tls(&error))?
         .with_client_cert_verifier(clients)
-        .with_single_cert(certificates_der(&pair.cert)?, key)
-        .map_err(|error| tls(&error))?;
+        .with_cert_resolver(identity);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -148,6 +145,61 @@ impl ServerCertVerifier for PinnedVerifier {
     }
 }
 
+/// A client's configuration that believes any server. Only for asking what can do no harm when it is a lie, and for telling
+/// nothing: before a machine has joined there is nothing to know a server by.
+///
+/// # Errors
+/// When there is no version of TLS to speak.
+pub fn unverified_client_config() -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Tls(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified(provider())))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Believes any certificate, if the server has its key.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -155,6 +207,11 @@ mod tests {
     use rustls::{ClientConfig, ClientConnection, ServerConnection};
 
     use super::*;
+    use crate::{AltName, VALIDITY};
+
+    fn server(ca: &Ca, names: &[AltName]) -> Arc<ServerConfig> {
+        server_config(ca, Identity::issue(ca, names, VALIDITY).unwrap()).unwrap()
+    }
 
     fn ca() -> Ca {
         Ca::load_or_create(tempfile::tempdir().unwrap().path()).unwrap()
@@ -201,14 +258,29 @@ mod tests {
         let ca = ca();
         let names = ["127.0.0.1".into(), "localhost".into()];
         for name in ["127.0.0.1", "localhost"] {
-            handshake(client_config(ca.pin()), server_config(&ca, &names).unwrap(), name).unwrap();
+            handshake(client_config(ca.pin()), server(&ca, &names), name).unwrap();
         }
+    }
+
+    #[test]
+    fn a_server_goes_on_under_another_certificate() {
+        let ca = ca();
+        let identity = Identity::issue(&ca, &["127.0.0.1".into()], VALIDITY).unwrap();
+        let server = server_config(&ca, Arc::clone(&identity)).unwrap();
+        let shake = |name| handshake(client_config(ca.pin()), Arc::clone(&server), name);
+        shake("127.0.0.1").unwrap();
+        assert!(shake("127.0.0.2").is_err());
+        identity.reissue(&ca, &["127.0.0.2".into()], VALIDITY).unwrap();
+        assert!(shake("127.0.0.1").is_err());
+        shake("127.0.0.2").unwrap();
+        assert!(identity.reissue(&ca, &["b\u{fc}cher".into()], VALIDITY).is_err());
+        shake("127.0.0.2").unwrap();
     }
 
     #[test]
     fn another_authority_is_a_pin_mismatch() {
         let (ca, other) = (ca(), ca());
-        let server = server_config(&ca, &["127.0.0.1".into()]).unwrap();
+        let server = server(&ca, &["127.0.0.1".into()]);
         let error = handshake(client_config(other.pin()), server, "127.0.0.1").unwrap_err();
         assert_eq!(PinMismatch::find(&error), Some(PinMismatch { pin: other.pin() }));
     }
@@ -216,7 +288,7 @@ mod tests {
     #[test]
     fn presenting_the_pinned_certificate_is_not_enough() {
         let (ca, impostor) = (ca(), ca());
-        let forged = impostor.issue_server(&["127.0.0.1".into()]).unwrap();
+        let forged = impostor.issue_server(&["127.0.0.1".into()], VALIDITY).unwrap();
         let leaf = certificates_der(&forged.cert).unwrap().remove(0);
         let chain = vec![leaf, ca.certificate_der().clone()];
         let server = ServerConfig::builder_with_provider(provider())
@@ -247,7 +319,7 @@ mod tests {
     #[test]
     fn another_name_is_refused() {
         let ca = ca();
-        let server = server_config(&ca, &["127.0.0.1".into()]).unwrap();
+        let server = server(&ca, &["127.0.0.1".into()]);
         let error = handshake(client_config(ca.pin()), server, "127.0.0.2").unwrap_err();
         assert!(
             matches!(
@@ -263,7 +335,7 @@ mod tests {
     #[test]
     fn time_is_verified() {
         let ca = ca();
-        let pair = ca.issue_server(&["127.0.0.1".into()]).unwrap();
+        let pair = ca.issue_server(&["127.0.0.1".into()], VALIDITY).unwrap();
         let chain = certificates_der(&pair.cert).unwrap();
         let at = |seconds: u64| {
             PinnedVerifier::new(ca.pin())
@@ -304,7 +376,7 @@ mod tests {
                 .with_root_certificates(roots(ca.certificate_der()).unwrap())
                 .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap())
                 .unwrap();
-            handshake(config, server_config(&ca, &["localhost".into()]).unwrap(), "localhost")
+            handshake(config, server(&ca, &["localhost".into()]), "localhost")
         };
         with(&ca).unwrap();
         assert!(with(&other).is_err());

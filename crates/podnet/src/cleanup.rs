@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use rtnetlink::Handle;
 
 use crate::error::{Error, Result};
+use crate::netlink::Link;
 use crate::network::blocking;
 use crate::route::Routes;
 use crate::{Config, firewall, link, local, netlink, netns, route};
@@ -37,9 +38,13 @@ pub async fn cleanup(config: &Config) -> Result<()> {
 /// Pairs by their mark, wherever they hang; the bridge by its name, if it is one.
 async fn remove_links(handle: &Handle, bridge: &str) -> Result<()> {
     for found in netlink::links(handle).await? {
-        if link::is_marked(&found) || (found.name == bridge && found.is_bridge) {
+        if is_ours(&found, bridge) {
             netlink::remove_link(handle, &found).await?;
         }
     }
     Ok(())
+}
+
+pub(crate) fn is_ours(found: &Link, bridge: &str) -> bool {
+    link::is_marked(found) || (found.name == bridge && found.is_bridge)
 }

@@ -70,7 +70,7 @@ pub(crate) fn ensure(node: Ipv4Net, cluster: Ipv4Net) -> Result<()> {
 
 /// Removes the chains and the jumps to them.
 pub(crate) fn remove() -> Result<()> {
-    let iptables = open()?;
+    let Some(iptables) = find()? else { return Ok(()) };
     let any = Ipv4Net::default();
     for chain in wanted(any, any) {
         while hooked(&iptables, &chain)? {
@@ -84,11 +84,42 @@ pub(crate) fn remove() -> Result<()> {
     Ok(())
 }
 
+/// What of ours is there, in words.
+pub(crate) fn leftovers() -> Result<Vec<String>> {
+    let Some(iptables) = find()? else { return Ok(Vec::new()) };
+    let mut left = Vec::new();
+    let any = Ipv4Net::default();
+    for chain in wanted(any, any) {
+        if hooked(&iptables, &chain)? {
+            left.push(format!("rule of chain {} of table {}: {}", chain.hook, chain.table, jump(&chain)));
+        }
+        if list(&iptables, chain.table, chain.name).is_ok() {
+            left.push(format!("chain {} of table {}", chain.name, chain.table));
+        }
+    }
+    Ok(left)
+}
+
 fn open() -> Result<IPTables> {
-    iptables::new(false).map_err(|error| Error::Iptables {
+    iptables::new(false).map_err(|error| missing(&*error))
+}
+
+/// Where the program is not, no rule of ours can be.
+fn find() -> Result<Option<IPTables>> {
+    match iptables::new(false) {
+        Ok(iptables) => Ok(Some(iptables)),
+        Err(error) => match error.downcast_ref::<std::io::Error>() {
+            Some(absent) if absent.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            _ => Err(missing(&*error)),
+        },
+    }
+}
+
+fn missing(error: &dyn std::error::Error) -> Error {
+    Error::Iptables {
         what: "set up masquerading".to_owned(),
         message: format!("{error}; install it (apt-get install iptables)"),
-    })
+    }
 }
 
 fn jump(chain: &Chain) -> String {

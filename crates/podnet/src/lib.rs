@@ -13,11 +13,13 @@ mod address;
 mod cleanup;
 mod error;
 mod firewall;
+mod leftovers;
 mod link;
 mod local;
 mod netlink;
 pub mod netns;
 mod network;
+mod probe;
 mod route;
 mod sysctl;
 
@@ -28,7 +30,9 @@ use ipnet::Ipv4Net;
 
 pub use cleanup::cleanup;
 pub use error::{Error, RouteFailure};
+pub use leftovers::leftovers;
 pub use network::PodNet;
+pub use probe::{routes, try_bridge, try_pair};
 pub use route::PROTOCOL as ROUTE_PROTOCOL;
 
 /// What [`PodNet::start`] and [`cleanup`] need to know.

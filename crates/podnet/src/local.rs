@@ -41,18 +41,29 @@ pub(crate) async fn remove(handle: &Handle, notes: &Path, address: Ipv4Addr) -> 
     fs::remove_file(&note).map_err(Error::io("remove", note))
 }
 
+/// What we put there, as far as it is still there.
+pub(crate) async fn leftovers(handle: &Handle, notes: &Path) -> Result<Vec<Ipv4Addr>> {
+    let Some(lo) = netlink::link(handle, "lo").await? else { return Ok(Vec::new()) };
+    let there = netlink::addresses(handle, lo.index).await?;
+    Ok(noted(notes)?.into_iter().filter(|ours| there.iter().any(|(net, _)| net.addr() == *ours)).collect())
+}
+
 /// Takes off all that we put there.
 pub(crate) async fn remove_all(handle: &Handle, notes: &Path) -> Result<()> {
-    let entries = match fs::read_dir(notes) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(Error::io("list", notes))?,
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let addresses: Vec<Ipv4Addr> = names.filter_map(|name| name.parse().ok()).collect();
-    for address in addresses {
+    for address in noted(notes)? {
         remove(handle, notes, address).await?;
     }
     Ok(())
+}
+
+/// What is remembered.
+fn noted(notes: &Path) -> Result<Vec<Ipv4Addr>> {
+    let entries = match fs::read_dir(notes) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::io("list", notes))?,
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
 async fn loopback(handle: &Handle) -> Result<Link> {

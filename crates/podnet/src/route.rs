@@ -41,10 +41,13 @@ fn copied((range, via): (&Ipv4Net, &Ipv4Addr)) -> (Ipv4Net, Ipv4Addr) {
 
 /// Our routes in the kernel.
 pub(crate) async fn actual(handle: &Handle) -> Result<Routes> {
+    Ok(messages(handle).await?.iter().filter_map(ours).collect())
+}
+
+/// All routes of IPv4.
+pub(crate) async fn messages(handle: &Handle) -> Result<Vec<RouteMessage>> {
     let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let messages: Vec<_> =
-        handle.route().get(filter).execute().try_collect().await.map_err(Error::netlink("list routes"))?;
-    Ok(messages.iter().filter_map(ours).collect())
+    handle.route().get(filter).execute().try_collect().await.map_err(Error::netlink("list routes"))
 }
 
 fn ours(message: &RouteMessage) -> Option<(Ipv4Net, Ipv4Addr)> {

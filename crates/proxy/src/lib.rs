@@ -22,9 +22,15 @@ pub use error::{CleanupError, Error};
 pub use metrics::Metrics;
 pub use plan::{Planner, PortPlan, ServicePlan, Target};
 pub use sync::{Handle, Proxy, Status};
+pub use sysctl::wanted as kernel_parameters;
 
 /// Removes every rule and chain of ours, of every mode, from the kernel; tries all and lists what failed. Blocks.
 pub fn cleanup() -> Result<(), CleanupError> {
     let errors = backend::cleanup();
     if errors.is_empty() { Ok(()) } else { Err(CleanupError(errors)) }
+}
+
+/// What of ours is in the kernel, of every mode, in words: what [`cleanup`] would remove. Blocks.
+pub fn leftovers() -> Result<Vec<String>, Error> {
+    backend::leftovers()
 }

@@ -4,15 +4,21 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// Sets what forwarding needs. `localhost` also lets node ports answer at 127.0.0.1.
-pub(crate) fn prepare(localhost: bool) {
-    set("net.ipv4.ip_forward", "1");
+/// What forwarding needs, each parameter with its value. `localhost` also lets node ports answer at 127.0.0.1.
+pub fn wanted(localhost: bool) -> Vec<(&'static str, &'static str)> {
+    let mut wanted = vec![("net.ipv4.ip_forward", "1")];
     if fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
-        set("net.ipv6.conf.all.forwarding", "1");
+        wanted.push(("net.ipv6.conf.all.forwarding", "1"));
     }
     if localhost {
-        set("net.ipv4.conf.all.route_localnet", "1");
+        wanted.push(("net.ipv4.conf.all.route_localnet", "1"));
     }
+    wanted
+}
+
+/// Sets what is [`wanted`].
+pub(crate) fn prepare(localhost: bool) {
+    wanted(localhost).into_iter().for_each(|(key, value)| set(key, value));
     // Only there with the module br_netfilter. Without it, answers between pods of one bridge would not pass the rules
     // that turn them back, unless the pod network routes them through the node.
     let bridged = fs::read_to_string(path("net.bridge.bridge-nf-call-iptables"));

@@ -4,6 +4,7 @@
 //! wait for. Refuses: to know what any role does, to read the environment, to hold configuration.
 
 mod admin;
+mod clock;
 mod error;
 mod lifecycle;
 mod logging;
@@ -11,6 +12,7 @@ mod plain_http;
 mod readiness;
 
 pub use admin::{Admin, Metrics};
+pub use clock::sleep_until;
 pub use error::Error;
 pub use lifecycle::Lifecycle;
 pub use logging::{LogFormat, init_logging};

@@ -8,8 +8,10 @@
 //! The engine is [`Embedded`]: `Embedded::open(directory, Options::default())`. Others will stand beside it and owe what
 //! `tests/battery` asks of every engine.
 
+mod codec;
 mod embedded;
 mod error;
+pub mod snapshot;
 mod types;
 
 use std::sync::Arc;

@@ -6,10 +6,12 @@ use http::Method;
 use serde_json::{Value, json};
 use svcd_apiserver::{BOOTSTRAPPERS, MASTERS, NODES, User};
 use svcd_pki::{Certificate, csr, hash_secret};
+use svcd_store::snapshot::Contents;
 
-use crate::cluster::{CONFIG_MAPS, Cluster, SERVICES, pod, service};
+use crate::cluster::{CONFIG_MAPS, Client, Cluster, SERVICES, pod, service};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+const SECRETS: &str = "/api/v1/namespaces/kube-system/secrets";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 fn node(name: &str) -> Value {
@@ -117,6 +119,13 @@ async fn an_agent_writes_the_status_of_its_own_pods_and_finishes_their_deletion(
     agent.delete(PODS).await.refused(403, "Forbidden");
 }
 
+/// Somebody with a join token that can be used for a thousand years.
+async fn joiner(cluster: &Cluster) -> Client {
+    let secret = token_secret("abc123", "s3cret", "2999-01-01T00:00:00Z");
+    cluster.admin.post(SECRETS, &secret).await.expect(201);
+    cluster.client(User::new("system:bootstrap:abc123", [BOOTSTRAPPERS]))
+}
+
 fn token_secret(id: &str, secret: &str, expiration: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": format!("bootstrap-token-{id}") },
         "type": "bootstrap.kubernetes.io/token",
@@ -127,11 +136,11 @@ fn token_secret(id: &str, secret: &str, expiration: &str) -> Value {
 #[tokio::test]
 async fn a_bootstrapper_may_join_and_do_nothing_else() {
     let cluster = Cluster::new().await;
-    let joiner = cluster.client(User::new("system:bootstrap:abc123", [BOOTSTRAPPERS]));
+    let joiner = joiner(&cluster).await;
     for path in ["/api", "/api/v1/nodes", "/svcd.io/v1/cluster", "/openapi/v3"] {
         joiner.get(path).await.refused(403, "Forbidden");
     }
-    let (request, _) = csr("whatever").unwrap();
+    let (request, _) = csr("whatever", &[]).unwrap();
     let reply =
         joiner.post("/svcd.io/v1/join", &json!({ "nodeName": "node1", "csr": request })).await.expect(200);
     let certificate = Certificate::from_pem(reply["certificate"].as_str().unwrap()).unwrap();
@@ -153,8 +162,8 @@ async fn a_bootstrapper_may_join_and_do_nothing_else() {
 #[tokio::test]
 async fn the_name_of_a_living_node_is_not_given_away() {
     let cluster = Cluster::new().await;
-    let joiner = cluster.client(User::new("system:bootstrap:abc123", [BOOTSTRAPPERS]));
-    let request = json!({ "nodeName": "n1", "csr": csr("x").unwrap().0 });
+    let joiner = joiner(&cluster).await;
+    let request = json!({ "nodeName": "n1", "csr": csr("x", &[]).unwrap().0 });
     cluster.admin.post("/api/v1/nodes", &node("n1")).await.expect(201);
     joiner.post("/svcd.io/v1/join", &request).await.expect(200);
     cluster.admin.post(LEASES, &lease("n1")).await.expect(201);
@@ -168,9 +177,8 @@ async fn the_name_of_a_living_node_is_not_given_away() {
 #[tokio::test]
 async fn tokens_open_the_door_while_they_are_good() {
     let cluster = Cluster::new().await;
-    let secrets = "/api/v1/namespaces/kube-system/secrets";
-    cluster.admin.post(secrets, &token_secret("abc123", "s3cret", "2999-01-01T00:00:00Z")).await.expect(201);
-    cluster.admin.post(secrets, &token_secret("old456", "s3cret", "2001-01-01T00:00:00Z")).await.expect(201);
+    cluster.admin.post(SECRETS, &token_secret("abc123", "s3cret", "2999-01-01T00:00:00Z")).await.expect(201);
+    cluster.admin.post(SECRETS, &token_secret("old456", "s3cret", "2001-01-01T00:00:00Z")).await.expect(201);
     let anonymous = cluster.anonymous();
     let with = async |token: &str| {
         let header = format!("Bearer {token}");
@@ -181,6 +189,62 @@ async fn tokens_open_the_door_while_they_are_good() {
     for bad in ["abc123.guess", "old456.s3cret", "nobody.s3cret", "garbage", "", "../x.y"] {
         assert_eq!(with(bad).await.refused(401, "Unauthorized"), "Unauthorized", "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_used_as_often_as_it_says() {
+    let cluster = Cluster::new().await;
+    let mut secret = token_secret("abc123", "s3cret", "2999-01-01T00:00:00Z");
+    secret["data"]["uses-left"] = STANDARD.encode("2").into();
+    cluster.admin.post(SECRETS, &secret).await.expect(201);
+    let joins = (0..8).map(|n| {
+        let anonymous = cluster.anonymous();
+        tokio::spawn(async move {
+            let body = json!({ "nodeName": format!("n{n}"), "csr": csr("x", &[]).unwrap().0 }).to_string();
+            let headers = [("authorization", "Bearer abc123.s3cret"), ("content-type", "application/json")];
+            anonymous.send(Method::POST, "/svcd.io/v1/join", &headers, body).await.status.as_u16()
+        })
+    });
+    let mut codes: Vec<u16> =
+        futures::future::join_all(joins).await.into_iter().map(|code| code.unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [200, 200, 401, 401, 401, 401, 401, 401]);
+    cluster.admin.get(&format!("{SECRETS}/bootstrap-token-abc123")).await.refused(404, "NotFound");
+}
+
+#[tokio::test]
+async fn a_snapshot_has_every_object_and_is_for_masters_only() {
+    let cluster = Cluster::new().await;
+    let secret = json!({ "metadata": { "name": "s" }, "stringData": { "key": "value" } });
+    let written = cluster.admin.post("/api/v1/namespaces/default/secrets", &secret).await.expect(201);
+    let taken = cluster.admin.get("/svcd.io/v1/snapshot").await;
+    let contents = Contents::read(&*taken.bytes).unwrap();
+    let key = "/objects/core/secrets/default/s";
+    assert!(svcd_apiserver::is_object(key));
+    let record = contents.records.iter().find(|record| &*record.key == key).unwrap();
+    assert_eq!(record.modified.to_string(), written["metadata"]["resourceVersion"].as_str().unwrap());
+    assert!(record.modified <= contents.head.revision);
+    // Who may read every path is still none of the masters.
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    let binding = json!({ "metadata": { "name": "eve" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "eve" }] });
+    cluster.admin.post(bindings, &binding).await.expect(201);
+    let eve = cluster.client(User::new("eve", [""; 0]));
+    eve.get("/api/v1/secrets").await.expect(200);
+    eve.get("/svcd.io/v1/snapshot").await.refused(403, "Forbidden");
+    cluster.anonymous().get("/svcd.io/v1/snapshot").await.refused(403, "Forbidden");
+}
+
+#[tokio::test]
+async fn what_does_not_join_uses_nothing_up() {
+    let cluster = Cluster::new().await;
+    let mut secret = token_secret("abc123", "s3cret", "2999-01-01T00:00:00Z");
+    secret["data"]["uses-left"] = STANDARD.encode("1").into();
+    cluster.admin.post(SECRETS, &secret).await.expect(201);
+    let joiner = cluster.client(User::new("system:bootstrap:abc123", [BOOTSTRAPPERS]));
+    joiner.post("/svcd.io/v1/join", &json!({ "nodeName": "n", "csr": "x" })).await.refused(400, "BadRequest");
+    cluster.admin.get(&format!("{SECRETS}/bootstrap-token-abc123")).await.expect(200);
 }
 
 #[tokio::test]

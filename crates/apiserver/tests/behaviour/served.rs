@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use svcd_apiserver::{Config, Limits, MASTERS};
-use svcd_pki::{AltName, KeyPairPem, server_config};
+use svcd_pki::{Identity, KeyPairPem, VALIDITY, server_config};
 use svcd_store::Options;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -34,7 +34,7 @@ impl Served {
         let cluster = Cluster::with(Config { limits, ..Config::default() }, Options::default()).await;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = server_config(&cluster.ca, &[AltName::from("localhost")]).unwrap();
+        let tls = server_config(&cluster.ca, identity(&cluster)).unwrap();
         let shutdown = CancellationToken::new();
         let serving = Arc::clone(&cluster.server).serve(listener, tls, shutdown.clone());
         let task = tokio::spawn(async move { serving.await.unwrap() });
@@ -100,6 +100,10 @@ impl Served {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("the server stops").unwrap();
     }
+}
+
+fn identity(cluster: &Cluster) -> Arc<Identity> {
+    Identity::issue(&cluster.ca, &["localhost".into()], VALIDITY).unwrap()
 }
 
 pub(crate) type H2 = hyper::client::conn::http2::SendRequest<Body>;

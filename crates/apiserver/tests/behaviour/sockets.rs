@@ -6,7 +6,7 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
-use svcd_apiserver::Limits;
+use svcd_apiserver::{Limits, MASTERS};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -26,6 +26,23 @@ async fn the_client_certificate_is_the_identity() {
     );
     assert_eq!(unknown.send_request(get("/healthz")).await.unwrap().status(), StatusCode::OK);
     drop((known, unknown));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_opens_nothing_more_on_its_connection() {
+    let served = Served::new(Limits::default()).await;
+    let brief = served.cluster.ca.issue_client("admin", &[MASTERS], Duration::from_secs(2)).unwrap();
+    let mut sender = h2(served.connect(Some(&brief), "h2").await).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut codes = Vec::new();
+    while codes.last() != Some(&StatusCode::UNAUTHORIZED) {
+        assert!(tokio::time::Instant::now() < deadline, "{codes:?}");
+        codes.push(sender.send_request(get("/api/v1/namespaces")).await.unwrap().status());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(codes.first(), Some(&StatusCode::OK));
+    drop(sender);
     served.stop().await;
 }
 

@@ -14,9 +14,7 @@ use crate::Error;
 use crate::kit::drive::Again;
 use crate::kit::store::Key;
 
-/// How long a certificate is valid for which nothing shorter was asked.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-/// No certificate is valid for less, whatever was asked.
+/// Whatever was asked, no certificate is valid for less; only the operator can have it shorter.
 const SHORTEST: Duration = Duration::from_secs(600);
 
 pub(super) async fn reconcile(requests: &Requests, key: &Key) -> Result<Again, Error> {
@@ -58,12 +56,14 @@ fn verdict(request: &CertificateSigningRequest) -> Option<Result<(), String>> {
 fn sign(requests: &Requests, request: &CertificateSigningRequest) -> Result<String, svcd_pki::Error> {
     let pem = String::from_utf8_lossy(&request.spec.request.0);
     let usages = usages(request.spec.usages.as_deref().unwrap_or_default());
-    requests.world.config.ca.sign_request(&pem, &usages, validity(request.spec.expiration_seconds))
+    let config = &requests.world.config;
+    let validity = validity(request.spec.expiration_seconds, config.certificate_validity);
+    config.ca.sign_request(&pem, &usages, validity)
 }
 
-fn validity(asked: Option<i32>) -> Duration {
+fn validity(asked: Option<i32>, longest: Duration) -> Duration {
     let asked = asked.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
-    asked.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
+    asked.map_or(longest, |asked| asked.max(SHORTEST).min(longest))
 }
 
 /// The usages that the cluster's signers know; they refuse all others.
@@ -120,10 +120,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_year_at_most_and_ten_minutes_at_least() {
-        assert_eq!(validity(None), LONGEST);
-        assert_eq!(validity(Some(3600)), Duration::from_secs(3600));
-        assert_eq!(validity(Some(i32::MAX)), LONGEST);
-        assert_eq!(validity(Some(-1)), SHORTEST);
+    fn ten_minutes_at_least_and_never_more_than_the_operator_says() {
+        let (year, brief) = (svcd_pki::VALIDITY, Duration::from_secs(60));
+        assert_eq!(validity(None, year), year);
+        assert_eq!(validity(Some(3600), year), Duration::from_secs(3600));
+        assert_eq!(validity(Some(i32::MAX), year), year);
+        assert_eq!(validity(Some(-1), year), SHORTEST);
+        assert_eq!((validity(None, brief), validity(Some(3600), brief)), (brief, brief));
     }
 }

@@ -176,7 +176,7 @@ impl JoinError {
             }
             Self::Tls { .. } => "check that the address is that of a svcd server".into(),
             Self::TokenRefused { .. } => {
-                "it may be expired or revoked: create another with `svcd token create` on the control plane".into()
+                "it may be expired, revoked or used up: create another with `svcd token create` on the control plane".into()
             }
             Self::NameTaken { .. } => {
                 "give this machine another name with --node-name; if that node is gone, wait until its lease runs out".into()

@@ -41,7 +41,7 @@ struct JoinAnswer {
 
 /// Asks the server for this node's certificate.
 pub(super) async fn exchange(config: &JoinConfig, token: &JoinToken) -> Result<Credentials, JoinError> {
-    let (csr, key) = svcd_pki::csr(&format!("system:node:{}", config.node_name))?;
+    let (csr, key) = svcd_pki::csr(&format!("system:node:{}", config.node_name), &[])?;
     let (stream, ca) = connect(&config.server, token.pin).await?;
     let body = serde_json::to_vec(&JoinRequest { node_name: &config.node_name, csr: &csr })
         .expect("two strings always become JSON");

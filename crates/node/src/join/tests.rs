@@ -44,7 +44,7 @@ impl FakeServer {
         let dir = tempfile::tempdir().unwrap();
         let ca = Arc::new(Ca::load_or_create(dir.path()).unwrap());
         let token = JoinToken::generate(ca.pin());
-        let tls = svcd_pki::server_config(&ca, &["127.0.0.1".into()]).unwrap();
+        let tls = svcd_pki::server_config(&ca, identity(&ca)).unwrap();
         let address = listener.local_addr().unwrap();
         let (shared, bearer) = (Arc::clone(&ca), token.bearer());
         tokio::spawn(async move {
@@ -66,6 +66,10 @@ impl FakeServer {
     fn config(&self, data_dir: &Path) -> JoinConfig {
         config(self.address, Some(self.token.clone()), data_dir)
     }
+}
+
+fn identity(ca: &Ca) -> Arc<svcd_pki::Identity> {
+    svcd_pki::Identity::issue(ca, &["127.0.0.1".into()], HOUR).unwrap()
 }
 
 fn config(address: SocketAddr, token: Option<JoinToken>, data_dir: &Path) -> JoinConfig {
@@ -285,7 +289,7 @@ async fn an_expired_certificate_needs_a_token_again() {
     let server = FakeServer::start(Answer::Sign).await;
     let dir = tempfile::tempdir().unwrap();
     let joined = run(&server.config(dir.path())).await.unwrap();
-    let (csr, _) = svcd_pki::csr("x").unwrap();
+    let (csr, _) = svcd_pki::csr("x", &[]).unwrap();
     let expired =
         server.ca.sign_client_csr(&csr, "system:node:node1", &["system:nodes"], Duration::ZERO).unwrap();
     Credentials { certificate: expired.clone(), ..joined }.store(&Credentials::path(dir.path())).unwrap();

@@ -155,15 +155,29 @@ pub fn log_path(state_dir: &Path, uid: &str, container: &str, previous: bool) ->
     own.nth(usize::from(previous)).map(|place| place.log()).filter(|log| log.exists())
 }
 
+/// The containers that run, with or without an agent, in words.
+///
+/// # Errors
+/// When records cannot be read.
+pub fn leftovers(state_dir: &Path) -> Result<Vec<String>> {
+    let alive: Vec<Place> = remembered(state_dir)?.into_iter().filter(Place::alive).collect();
+    Ok(alive.iter().map(|place| format!("container {}", place.id())).collect())
+}
+
+fn remembered(state_dir: &Path) -> Result<Vec<Place>> {
+    let mut all = Vec::new();
+    for uid in place::names(state_dir)? {
+        all.extend(place::all(state_dir, &uid)?);
+    }
+    Ok(all)
+}
+
 /// Kills all containers and forgets all pods, without an agent. Their network is [`svcd_podnet::cleanup`]'s.
 ///
 /// # Errors
 /// When records cannot be read or removed, or a container does not die.
 pub fn forget(state_dir: &Path) -> Result<()> {
-    let mut alive = Vec::new();
-    for uid in place::names(state_dir)? {
-        alive.extend(place::all(state_dir, &uid)?);
-    }
+    let mut alive = remembered(state_dir)?;
     alive.retain(Place::alive);
     for place in &alive {
         place.signal(Signal::Kill);

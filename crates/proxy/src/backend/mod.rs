@@ -53,6 +53,11 @@ pub trait Backend: Send {
     fn totals(&self) -> Vec<(&'static str, &'static str, usize)>;
 }
 
+/// What any mode has left.
+pub(crate) fn leftovers() -> Result<Vec<String>, Error> {
+    iptables::leftovers()
+}
+
 /// Removes what any mode may have left.
 pub(crate) fn cleanup() -> Vec<Error> {
     iptables::cleanup()

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::codec::{Malformed, Reader, put_bytes, put_u64};
 use super::directory::{remove_if_there, sync_directory, sync_tree, tree_size, write_atomically};
+use crate::codec::{Malformed, Reader, put_bytes, put_u64};
 use crate::{Record, Revision};
 
 /// The records of a state.

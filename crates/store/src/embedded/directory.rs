@@ -64,6 +64,12 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// Whether somebody holds the lock.
+pub(super) fn is_locked(directory: &Path) -> bool {
+    let file = File::open(directory.join(LOCK));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn check_format(directory: &Path) -> Result<(), OpenError> {
     let path = directory.join(VERSION);
     let text = match std::fs::read_to_string(&path) {

@@ -72,6 +72,20 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
+    /// A store can be restored into nothing else but nothing.
+    #[error("{} is not empty; move it away, or choose another data directory", directory.display())]
+    NotEmpty {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// A snapshot could not be written.
+    #[error("{} cannot be restored: {reason}; remove what is in it and try again", directory.display())]
+    Unrestored {
+        /// The data directory.
+        directory: PathBuf,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Says what was tried and with what, when the operating system refuses.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::change::Change;
-use super::codec::{Malformed, Reader, put_bytes, put_u32, put_u64};
 use super::history::Millis;
+use crate::codec::{Malformed, Reader, put_bytes, put_u32, put_u64};
 use crate::{Event, Revision};
 
 const MAGIC: [u8; 4] = *b"grp\xf5";

@@ -10,7 +10,6 @@
 mod change;
 mod checkpoint;
 mod checkpointer;
-mod codec;
 mod committer;
 mod cursor;
 mod directory;
@@ -20,6 +19,7 @@ mod history;
 mod interests;
 mod log;
 mod recover;
+mod restore;
 mod shared;
 mod stage;
 mod state;
@@ -91,6 +91,25 @@ impl Embedded {
             .at("start the committer of", directory.path())?;
         let running = Running { requests, committer, _directory: directory };
         Ok(Self { shared, room, running: Mutex::new(Some(running)) })
+    }
+
+    /// Whether a process has this directory open. Nothing is changed.
+    pub fn is_in_use(directory: impl AsRef<Path>) -> bool {
+        directory::is_locked(directory.as_ref())
+    }
+
+    /// Makes a directory, which must be empty or not there, hold these records of a snapshot. The store begins well after
+    /// the snapshot's `revision`, see [`JUMP`](crate::snapshot::JUMP), and knows nothing of what was before.
+    ///
+    /// # Errors
+    /// When the directory holds something or cannot be written.
+    pub fn restore(
+        directory: impl AsRef<Path>,
+        records: Vec<Arc<Record>>,
+        revision: Revision,
+    ) -> Result<(), OpenError> {
+        let revision = Revision(revision.0.saturating_add(crate::snapshot::JUMP));
+        restore::restore(directory.as_ref(), records, revision)
     }
 
     /// Answers what is waiting, ends all watches and lets go of the directory. Blocks until that is done; a second call

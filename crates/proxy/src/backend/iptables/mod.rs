@@ -88,6 +88,21 @@ pub(super) fn cleanup() -> Vec<Error> {
     }
 }
 
+/// The chains of ours that are in the kernel, and the jumps into them.
+pub(super) fn leftovers() -> Result<Vec<String>, Error> {
+    let mut left = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        match Tool::find(family) {
+            Ok(tool) => left.extend(tool.save()?.names()),
+            Err(Error::Tool { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            // Not every machine has IPv6, and where it is missing nothing was written.
+            Err(_) if family == Family::V6 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(left)
+}
+
 fn remove(tool: &Tool) -> Vec<Error> {
     let saved = match tool.save() {
         Ok(saved) => saved,

@@ -41,6 +41,16 @@ impl Saved {
         script.text()
     }
 
+    /// Everything of ours, in words.
+    pub(super) fn names(&self) -> Vec<String> {
+        let chains = self.rules.owned.keys().chain(self.rules.shared.keys());
+        let chains = chains.map(|(table, chain)| format!("chain {chain} of table {}", table.name()));
+        let jump = |(table, chain, rule): &(Table, String, String)| {
+            format!("rule of chain {chain} of table {}: {rule}", table.name())
+        };
+        chains.chain(self.jumps.iter().map(jump)).collect()
+    }
+
     fn line(&mut self, table: Table, line: &str) {
         if let Some(chain) = line.strip_prefix(':') {
             let chain = chain.split(' ').next().unwrap_or_default();
