@@ -46,7 +46,8 @@ impl Schedule {
 
     async fn save_for_ever(&self) {
         loop {
-            let last = made_in(&self.dir).last().map(|(time, _)| *time);
+            // One of a clock that ran ahead says nothing of when the next is due.
+            let last = made_in(&self.dir).into_iter().map(|(time, _)| time).rfind(|time| *time <= now());
             let due = last.map_or(UNIX_EPOCH, |last| UNIX_EPOCH + Duration::from_secs(last) + self.every);
             svcd_runtime::sleep_until(due).await;
             if let Err(error) = self.save().await {
