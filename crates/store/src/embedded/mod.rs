@@ -18,6 +18,7 @@ mod frame;
 mod history;
 mod interests;
 mod log;
+mod memory;
 mod recover;
 mod restore;
 mod shared;
