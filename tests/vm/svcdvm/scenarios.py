@@ -118,7 +118,8 @@ def worker_cut(site):
     """E6: a worker's power is cut."""
     worker, address = site.workers[-1], site.cluster.virtual_address()
     worker.cut_power()
-    site.wait_until_answered(site.control_plane, f"http://{address}/")
+    if len(site.workers) > 1:
+        site.wait_until_answered(site.control_plane, f"http://{address}/")
     started = time.monotonic()
     worker.start()
     worker.wait_for_ssh(started + 600)
