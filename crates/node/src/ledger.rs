@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 /// Where the kernel has its parameters.
 const KERNEL: &str = "/proc/sys";
+/// Turned on, it turns [`REDIRECTS`] off; turned off, it turns them on, whatever they were.
+const FORWARDING: &str = "net.ipv4.ip_forward";
+const REDIRECTS: &str = "net.ipv4.conf.all.accept_redirects";
 
 /// What was done to one parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,9 @@ struct Change {
     ours: String,
     /// Of which start of the machine this is true.
     boot: String,
+    /// Of forwarding: what redirects were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redirects: Option<String>,
 }
 
 /// By parameter, as `net.ipv4.ip_forward`.
@@ -46,7 +52,8 @@ impl Ledger {
         for (key, ours) in wanted {
             if let Some(former) = self.value(key).filter(|value| value != ours) {
                 let (ours, boot) = ((*ours).to_owned(), boot.clone());
-                changes.insert((*key).to_owned(), Change { former, ours, boot });
+                let redirects = (*key == FORWARDING).then(|| self.value(REDIRECTS)).flatten();
+                changes.insert((*key).to_owned(), Change { former, ours, boot, redirects });
             }
         }
         if changes == known { Ok(()) } else { self.write(&changes) }
@@ -56,9 +63,10 @@ impl Ledger {
     pub(crate) fn undo(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for (key, change) in self.ours() {
-            if let Err(error) = fs::write(self.path(&key), &change.former) {
-                failures.push(format!("cannot set {key} back to {}: {error}", change.former));
-            }
+            // On now, they were turned on since, by somebody else.
+            let redirects = change.redirects.filter(|_| self.value(REDIRECTS).is_some_and(|now| now == "0"));
+            failures.extend(self.set_back(&key, &change.former));
+            failures.extend(redirects.and_then(|former| self.set_back(REDIRECTS, &former)));
         }
         if failures.is_empty() {
             match fs::remove_file(&self.file) {
@@ -69,6 +77,12 @@ impl Ledger {
             }
         }
         failures
+    }
+
+    /// Why that did not work, if it did not.
+    fn set_back(&self, key: &str, former: &str) -> Option<String> {
+        let error = fs::write(self.path(key), former).err()?;
+        Some(format!("cannot set {key} back to {former}: {error}"))
     }
 
     /// What is still as we set it, in words.
@@ -166,6 +180,30 @@ mod tests {
         assert_eq!(machine.ledger.leftovers(), ["kernel parameter net.a is 1, it was 0"]);
         assert_eq!(machine.undone(), "0");
         assert_eq!(machine.undone(), "0");
+    }
+
+    /// What redirects are at the end, that were `former` before forwarding began and `now` before it ends.
+    fn redirects_after(former: &str, now: &str) -> String {
+        let machine = Machine::new("0");
+        let set = |key: &str, value: &str| {
+            let path = machine.ledger.path(key);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, value).unwrap();
+        };
+        set(FORWARDING, "0");
+        set(REDIRECTS, former);
+        machine.ledger.note(&[(FORWARDING, "1")]).unwrap();
+        set(FORWARDING, "1");
+        set(REDIRECTS, now);
+        assert_eq!(machine.ledger.undo(), [""; 0]);
+        machine.ledger.value(REDIRECTS).unwrap()
+    }
+
+    #[test]
+    fn what_forwarding_does_to_redirects_is_undone_too() {
+        assert_eq!(redirects_after("1", "0"), "1");
+        assert_eq!(redirects_after("0", "0"), "0");
+        assert_eq!(redirects_after("0", "1"), "1");
     }
 
     #[test]

@@ -49,4 +49,4 @@ def inventory(control_plane, workers):
         return "\n".join(f"{machine.name} ansible_host={machine.address}" for machine in machines)
     options = " ".join(SSH[2:])
     return (f"[all:vars]\nansible_user=vagrant\nansible_ssh_private_key_file={KEY}\nansible_ssh_common_args={options}\n"
-            f"\n[control_plane]\n{lines([control_plane])} svcd_node_ip={control_plane.address}\n\n[workers]\n{lines(workers)}\n")
+            f"\n[control_plane]\n{lines([control_plane])}\n\n[workers]\n{lines(workers)}\n")
