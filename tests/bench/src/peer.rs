@@ -66,7 +66,7 @@ struct Pki {
 impl Pki {
     fn write(dir: &Path) -> Result<Self> {
         let ca = Ca::load_or_create(&dir.join("pki"))?;
-        let server = ca.issue_server(&[AltName::from(ADDRESS), AltName::from("127.0.0.1")])?;
+        let server = ca.issue_server(&[AltName::from(ADDRESS), AltName::from("127.0.0.1")], DAY)?;
         let file = |name: &str| dir.join(name);
         let pki =
             Self { ca_file: file("ca.crt"), certificate: file("server.crt"), key: file("server.key"), ca };
