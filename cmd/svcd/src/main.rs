@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -52,6 +53,9 @@ fn texts(arguments: &[OsString]) -> Vec<String> {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let log = cli.log;
+    if !matches!(cli.command, Command::Server(_) | Command::Agent(_) | Command::Uninstall(_)) {
+        end_with_the_reader();
+    }
     match cli.command {
         Command::Server(args) => {
             log.init()?;
@@ -68,6 +72,16 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Uninstall(args) => block_on(uninstall::run(args)),
         Command::Lab(command) => lab::run(command),
     }
+}
+
+/// What only prints ends quietly when nobody reads on (`svcd check | head`). Rust ignores the signal that says so.
+#[allow(
+    unsafe_code,
+    reason = "the disposition of a signal, set back to its default before there are threads"
+)]
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed, and none is replaced. It cannot fail for a signal that exists.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// Every connection is an open file, and the usual limit of 1024 would end at a thousand watches. The administrator's

@@ -62,6 +62,8 @@ fn e2_what_is_in_the_way_is_found_before_the_start() {
     );
     let shown = machine.run(svcd_tests::binary(), &["check"]).ok();
     assert!(shown.contains("fix: iptables -I INPUT -i svcd0 -j ACCEPT"), "{shown}");
+    let unread = format!("{{ {} check 2>&3 | true; }} 3>&1", svcd_tests::binary().display());
+    assert_eq!(machine.run("sh", &["-c", &unread]).ok(), "", "nobody reads on, and that is no error");
     let taken = machine.netns().enter(|| std::net::TcpListener::bind("0.0.0.0:6443"));
     assert_eq!(errors(&machine, ""), ["ports"]);
     assert_eq!(errors(&machine, "--listen 0.0.0.0:7443"), [""; 0]);
