@@ -101,7 +101,7 @@ fn start_apiserver(program: &Path, pki: &Pki, etcd: &str, port: u16) -> Result<C
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         ])
         .args([flag("client-ca-file", &pki.ca_file), flag("tls-cert-file", &pki.certificate)])
-        .args([flag("tls-private-key-file", &pki.key), flag("service-account-key-file", &pki.key)])
+        .args([flag("tls-private-key-file", &pki.key), flag("service-account-key-file", &pki.certificate)])
         .arg(flag("service-account-signing-key-file", &pki.key))
         .args(["--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"])
         // Without its controllers nobody would make the ServiceAccounts that pods are admitted with.
