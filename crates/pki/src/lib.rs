@@ -24,6 +24,6 @@ pub use kubeconfig::kubeconfig;
 pub use pin::CaPin;
 pub use request::Usage;
 pub use tls::{
-    PinMismatch, PinnedVerifier, client_config, provider, server_config, unverified_client_config,
+    NewcomersVerifier, PinMismatch, client_config, provider, server_config, unverified_client_config,
 };
 pub use token::{JoinToken, TokenError, hash_secret};

@@ -81,32 +81,44 @@ impl PinMismatch {
     }
 }
 
-/// Accepts exactly the servers whose chain leads to the pinned authority.
+/// Decides which servers a machine believes that does not have the cluster's authority yet.
 #[derive(Debug)]
-pub struct PinnedVerifier {
-    pin: CaPin,
+pub struct NewcomersVerifier {
+    believed: Believed,
     provider: Arc<CryptoProvider>,
 }
 
-impl PinnedVerifier {
-    /// A verifier for this pin.
-    #[must_use]
-    pub fn new(pin: CaPin) -> Self {
-        Self { pin, provider: provider() }
-    }
+#[derive(Clone, Copy, Debug)]
+enum Believed {
+    /// Exactly the servers whose chain leads to this authority.
+    Pinned(CaPin),
+    /// Any server that has its certificate's key.
+    Any,
+}
 
-    fn find_authority(&self, presented: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, rustls::Error> {
-        let authority = presented
-            .iter()
-            .find(|certificate| CaPin::of(certificate) == self.pin)
-            .ok_or_else(|| CertificateError::Other(OtherError(Arc::new(PinMismatch { pin: self.pin }))))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
-        Ok(Arc::new(roots))
+impl NewcomersVerifier {
+    /// Accepts exactly the servers whose chain leads to the pinned authority.
+    #[must_use]
+    pub fn pinned(pin: CaPin) -> Self {
+        Self { believed: Believed::Pinned(pin), provider: provider() }
     }
 }
 
-impl ServerCertVerifier for PinnedVerifier {
+/// The authority with this pin, if the server presented it.
+fn pinned_authority(
+    pin: CaPin,
+    presented: &[CertificateDer<'_>],
+) -> Result<Arc<RootCertStore>, rustls::Error> {
+    let authority = presented
+        .iter()
+        .find(|certificate| CaPin::of(certificate) == pin)
+        .ok_or_else(|| CertificateError::Other(OtherError(Arc::new(PinMismatch { pin }))))?;
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone().into_owned())?;
+    Ok(Arc::new(roots))
+}
+
+impl ServerCertVerifier for NewcomersVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -115,7 +127,8 @@ impl ServerCertVerifier for PinnedVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let roots = self.find_authority(intermediates)?;
+        let Believed::Pinned(pin) = self.believed else { return Ok(ServerCertVerified::assertion()) };
+        let roots = pinned_authority(pin, intermediates)?;
         WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?
@@ -155,49 +168,13 @@ pub fn unverified_client_config() -> Result<ClientConfig, Error> {
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Tls(error.to_string()))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified(provider())))
+        .with_custom_certificate_verifier(Arc::new(NewcomersVerifier {
+            believed: Believed::Any,
+            provider: provider(),
+        }))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// Believes any certificate, if the server has its key.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -222,7 +199,7 @@ mod tests {
             .with_safe_default_protocol_versions()
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(PinnedVerifier::new(pin)))
+            .with_custom_certificate_verifier(Arc::new(NewcomersVerifier::pinned(pin)))
             .with_no_client_auth()
     }
 
@@ -305,7 +282,7 @@ mod tests {
     #[test]
     fn the_authority_itself_is_no_server() {
         let ca = ca();
-        let verifier = PinnedVerifier::new(ca.pin());
+        let verifier = NewcomersVerifier::pinned(ca.pin());
         let result = verifier.verify_server_cert(
             ca.certificate_der(),
             std::slice::from_ref(ca.certificate_der()),
@@ -338,7 +315,7 @@ mod tests {
         let pair = ca.issue_server(&["127.0.0.1".into()], VALIDITY).unwrap();
         let chain = certificates_der(&pair.cert).unwrap();
         let at = |seconds: u64| {
-            PinnedVerifier::new(ca.pin())
+            NewcomersVerifier::pinned(ca.pin())
                 .verify_server_cert(
                     &chain[0],
                     &chain[1..],

@@ -86,7 +86,7 @@ impl<'a> Keys<'a> {
             Thing::Address(_) if self.claims.owner(&object) == Some(owner) => {
                 delete::removal(self.addresses, claim, &object)
             }
-            Thing::Port(_) if port_owner(&object) == owner => {
+            Thing::Port(_) if named_owner(&object) == owner => {
                 Some(Op::Delete { key: claim.key.to_string(), last: None })
             }
             _ => None,
@@ -94,7 +94,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn port_owner(claim: &Value) -> Owner<'_> {
+/// The owner that a claim without a kind of its own names in its fields.
+pub(super) fn named_owner(claim: &Value) -> Owner<'_> {
     let text = |field: &str| claim[field].as_str().unwrap_or_default();
     Owner {
         group: text("group"),

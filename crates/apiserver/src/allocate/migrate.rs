@@ -3,11 +3,9 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
-use svcd_api::addresses::Owner;
 use svcd_store::{ListRequest, Op, Record, Txn};
 
-use super::keys::{Keys, PORTS, Thing};
+use super::keys::{Keys, PORTS, Thing, named_owner};
 use crate::errors::Failure;
 use crate::record;
 use crate::server::ApiServer;
@@ -49,7 +47,7 @@ impl ApiServer {
             // Of two that held one number for two protocols, the first keeps the claim; both keep the port.
             let is_new = moved.insert(*thing) && self.store.get(&keys.key(*thing)).await?.is_none();
             if is_new {
-                txn.ops.push(keys.put(*thing, named(&record::decode(claim))));
+                txn.ops.push(keys.put(*thing, named_owner(&record::decode(claim))));
             }
         }
         Ok(txn)
@@ -63,14 +61,4 @@ fn former(key: &str) -> Option<Thing> {
     }
     let (_protocol, port) = key.strip_prefix(PORTS)?.split_once('/')?;
     port.parse().ok().map(Thing::Port)
-}
-
-fn named(claim: &Value) -> Owner<'_> {
-    let text = |field: &str| claim[field].as_str().unwrap_or_default();
-    Owner {
-        group: text("group"),
-        resource: text("resource"),
-        namespace: text("namespace"),
-        name: text("name"),
-    }
 }

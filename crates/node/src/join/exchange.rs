@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
-use svcd_pki::{CaPin, JoinToken, PinnedVerifier};
+use svcd_pki::{CaPin, JoinToken, NewcomersVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -78,7 +78,7 @@ async fn connect(server: &ServerUrl, pin: CaPin) -> Result<(TlsStream<TcpStream>
         .with_safe_default_protocol_versions()
         .map_err(|error| JoinError::Tls { server: server.clone(), reason: error.to_string() })?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinnedVerifier::new(pin)))
+        .with_custom_certificate_verifier(Arc::new(NewcomersVerifier::pinned(pin)))
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let stream = tokio::time::timeout(STEP_TIMEOUT, TlsConnector::from(Arc::new(tls)).connect(name, tcp))
