@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the clients of tests/clients into a cache outside the repository, once: kubectl of three ages and, where the machine's
-# own Go is too old, Go (both from Debian's suites), the Python client (PyPI) and the modules of the Go programs.
+# own Go is too old, Go (both from Debian's suites), the Python client and the modules of the Go programs.
 # `tests/clients/setup.sh upstream` also builds upstream's kube-proxy, kube-scheduler and kube-controller-manager, and
 # `tests/clients/setup.sh peers` the kube-apiserver and etcd that `make bench` measures svcd beside: many minutes each.
 # What cannot be had is said here; its tests then are counted as ignored.

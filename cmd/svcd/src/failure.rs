@@ -47,7 +47,8 @@ impl Failure {
 
 impl Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}; {}", one_line(&self.what), one_line(&self.fix))
+        f.write_str(&one_line(&self.what))?;
+        if self.fix.is_empty() { Ok(()) } else { write!(f, "; {}", one_line(&self.fix)) }
     }
 }
 

@@ -102,7 +102,7 @@ impl Cluster {
     }
 }
 
-/// The object that has claimed an address.
+/// The object that holds a claim: of an address, or of a node port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner<'a> {
     /// Its group, empty for the core group.
@@ -114,6 +114,13 @@ pub struct Owner<'a> {
     /// Its name.
     pub name: &'a str,
 }
+
+/// The label that says which family an IPAddress is of.
+pub const FAMILY_LABEL: &str = "ipaddress.kubernetes.io/ip-family";
+/// The label that says who keeps an IPAddress.
+pub const MANAGED_BY_LABEL: &str = "ipaddress.kubernetes.io/managed-by";
+/// What [`MANAGED_BY_LABEL`] says of those that come with Services.
+pub const MANAGED_BY_SERVER: &str = "ipallocator.k8s.io";
 
 /// A kind whose objects are claims: each stands for the address that is its name, and while it exists nobody else can
 /// have that address.

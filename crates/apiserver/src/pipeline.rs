@@ -27,7 +27,7 @@ use crate::route::{self, Route, Target, Verb};
 use crate::seen::Seen;
 use crate::server::ApiServer;
 use crate::user::User;
-use crate::{audit, authz, compress, deadline, negotiate, sending, version};
+use crate::{audit, authz, compress, negotiate, request_timeout, sending, version};
 
 /// Requests that take longer than this are logged as slow.
 const SLOW: Duration = Duration::from_secs(1);
@@ -60,8 +60,8 @@ impl ApiServer {
             }
             Route::Object(target) => self.object(asking, body, (user?, target), seen).await,
             route => {
-                let limit = deadline::of(&asking.query)?;
-                deadline::within(limit, self.other(asking, body, user?, route, seen)).await
+                let limit = request_timeout::of(&asking.query)?;
+                request_timeout::within(limit, self.other(asking, body, user?, route, seen)).await
             }
         }
     }
@@ -153,7 +153,7 @@ impl ApiServer {
         let (guard, grounds) = self.authorize(&user, verb, &target).await.inspect_err(|_| seen.refused())?;
         seen.allowed(grounds.as_ref());
         let form = negotiate::form(&parts.headers)?;
-        let limit = if verb == Verb::Watch { deadline::LONGEST } else { deadline::of(&query)? };
+        let limit = if verb == Verb::Watch { request_timeout::LONGEST } else { request_timeout::of(&query)? };
         let call = Call::new(user, (verb, target), query, parts.headers.clone(), (form, guard));
         if let Some(text) = call.resource().kind.deprecation() {
             call.warn(text);
@@ -164,7 +164,7 @@ impl ApiServer {
                 _ => self.work(&call, parts, body, peer, seen).await,
             }
         };
-        let mut response = deadline::within(limit, work).await.unwrap_or_else(Failure::into_response);
+        let mut response = request_timeout::within(limit, work).await.unwrap_or_else(Failure::into_response);
         add_warnings(&call, response.headers_mut());
         Ok(response)
     }
@@ -240,7 +240,7 @@ impl ApiServer {
         }
         match response.extensions_mut().remove::<LongAnswer>() {
             Some(permit) => {
-                let deadline = tokio::time::Instant::from_std(end.started + deadline::LONGEST);
+                let deadline = tokio::time::Instant::from_std(end.started + request_timeout::LONGEST);
                 response.map(|body| sending::until(body, deadline, permit))
             }
             None => response,

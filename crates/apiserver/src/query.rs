@@ -31,7 +31,8 @@ impl Query {
         self.0.iter().any(|(k, _)| k == name)
     }
 
-    /// A parameter as upstream reads booleans: anything but `false`, `0` and an absent one is true.
+    /// A parameter as upstream reads booleans: anything but `0`, `false` in any case and an absent one is
+    /// true.
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
         let (_, value) = self.0.iter().find(|(k, _)| k == name)?;
         Some(value != "0" && !value.eq_ignore_ascii_case("false"))

@@ -17,7 +17,7 @@ pub use encode::pieces;
 use crate::{Record, Revision};
 
 /// The first line of a snapshot, without its number.
-const MAGIC: &str = "svcd-snapshot ";
+pub const MAGIC: &str = "svcd-snapshot ";
 /// The format that is written; older ones are read too.
 const FORMAT: u32 = 1;
 

@@ -1,5 +1,5 @@
 //! svcd beside kube-apiserver with etcd, one after the other on the same disk in the same run: ratios mean more than
-//! figures. Each row says what it stands for; the programs of the peer come from `tests/bench/run --peers`.
+//! figures. Each row says what it stands for; the programs of the peer are built by `tests/clients/setup.sh peers`.
 
 use std::path::Path;
 use std::time::Instant;

@@ -41,7 +41,7 @@ fn e2_the_version_names_what_it_was_built_from() {
     let (_, built) = rest.split_once(" (commit ").expect("the commit");
     let (commit, target) = built.trim_end().split_once(", ").expect("the target");
     assert!(
-        commit.len() >= 7 && target.ends_with("-linux-gnu)") || target.ends_with("-linux-musl)"),
+        commit.len() >= 7 && (target.ends_with("-linux-gnu)") || target.ends_with("-linux-musl)")),
         "{text}"
     );
 }

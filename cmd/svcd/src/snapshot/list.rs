@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::jiff::Timestamp;
-use svcd_store::snapshot::{Contents, SnapshotError};
+use svcd_store::snapshot::{Contents, MAGIC, SnapshotError};
 
 use super::{objects, size};
 use crate::failure::Failure;
@@ -61,9 +61,9 @@ fn files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// One that cannot be opened is to be told of, not to be passed over.
 fn begins_as_one(path: &Path) -> bool {
-    let mut start = [0; 14];
+    let mut start = [0; MAGIC.len()];
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).map_or_else(
         |error| error.kind() != std::io::ErrorKind::UnexpectedEof,
-        |()| &start == b"svcd-snapshot ",
+        |()| start == *MAGIC.as_bytes(),
     )
 }

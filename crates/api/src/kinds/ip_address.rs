@@ -7,17 +7,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IPAddress, ParentReference};
 use serde_json::{Value, json};
 
-use crate::addresses::{AddressClaims, Family, Owner};
+use crate::addresses::{AddressClaims, FAMILY_LABEL, Family, MANAGED_BY_LABEL, MANAGED_BY_SERVER, Owner};
 use crate::behavior::Behavior;
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
 use crate::names::NameRule;
 use crate::{rules, table};
-
-/// The label that says which family an address is of.
-const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
-/// The label that says who keeps an IPAddress, and what it says of those that come with Services.
-const MANAGED_BY: (&str, &str) = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");
 
 pub(crate) struct IpAddresses;
 
@@ -96,7 +91,7 @@ impl AddressClaims for IpAddresses {
                 parent[field] = text.into();
             }
         }
-        let labels = json!({ FAMILY: Family::of(address).name(), MANAGED_BY.0: MANAGED_BY.1 });
+        let labels = json!({ FAMILY_LABEL: Family::of(address).name(), MANAGED_BY_LABEL: MANAGED_BY_SERVER });
         json!({
             "apiVersion": "networking.k8s.io/v1", "kind": Self::INFO.kind,
             "metadata": { "name": address.to_string(), "labels": labels },

@@ -8,14 +8,11 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::IPAddress;
-use svcd_api::addresses::{self, Family};
+use svcd_api::addresses::{self, FAMILY_LABEL, Family, MANAGED_BY_LABEL, MANAGED_BY_SERVER};
 
 use crate::kit::meta;
 use crate::kit::world::cluster_ips;
 
-const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
-const OURS: &str = "ipallocator.k8s.io";
-const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
 /// How long a claim may wait for a Service that does not exist yet; upstream's.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -52,7 +49,7 @@ pub(super) enum Step {
 
 /// Whether an IPAddress is the server's own.
 pub(crate) fn is_ours(claim: &IPAddress) -> bool {
-    meta::label(&claim.metadata, MANAGED_BY) == Some(OURS)
+    meta::label(&claim.metadata, MANAGED_BY_LABEL) == Some(MANAGED_BY_SERVER)
 }
 
 /// The next step for an address.
@@ -96,7 +93,7 @@ fn with_service(facts: &Facts<'_>, service: &Arc<Service>, claim: &IPAddress) ->
 }
 
 fn has_labels(address: IpAddr, claim: &IPAddress) -> bool {
-    is_ours(claim) && meta::label(&claim.metadata, FAMILY) == Some(Family::of(address).name())
+    is_ours(claim) && meta::label(&claim.metadata, FAMILY_LABEL) == Some(Family::of(address).name())
 }
 
 /// Whether a claim is for a Service, and says all that the API server writes.
@@ -154,7 +151,7 @@ mod tests {
         let mut object = json!({
             "metadata": {
                 "name": IP, "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": { MANAGED_BY: OURS, FAMILY: "IPv4" },
+                "labels": { MANAGED_BY_LABEL: MANAGED_BY_SERVER, FAMILY_LABEL: "IPv4" },
             },
             "spec": { "parentRef": { "resource": "services", "namespace": "ns", "name": parent } },
         });
@@ -206,8 +203,8 @@ mod tests {
             claim("other", json!({})),
             claim("web", json!({ "spec": { "parentRef": { "resource": "gateways" } } })),
             claim("web", json!({ "spec": { "parentRef": { "group": "example.com" } } })),
-            claim("web", json!({ "metadata": { "labels": { MANAGED_BY: null } } })),
-            claim("web", json!({ "metadata": { "labels": { FAMILY: "IPv6" } } })),
+            claim("web", json!({ "metadata": { "labels": { MANAGED_BY_LABEL: null } } })),
+            claim("web", json!({ "metadata": { "labels": { FAMILY_LABEL: "IPv6" } } })),
         ] {
             assert_eq!(next(Some(&wrong), &web, 0), "reclaim for web", "{wrong:?}");
         }
