@@ -48,8 +48,20 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     /// See [`Kind::deprecation`].
     const DEPRECATION: Option<&'static str> = None;
 
-    // What few kinds have. Where it is absent, nothing is decoded for it.
+    // What not every kind has. Where it is absent, nothing is decoded for it.
 
+    /// See [`Kind::set_defaults`].
+    const DEFAULT: Option<Change<Self::Object>> = None;
+    /// See [`Kind::prepare_create`].
+    const PREPARE_CREATE: Option<Change<Self::Object>> = None;
+    /// See [`Kind::prepare_update`].
+    const PREPARE_UPDATE: Option<Update<Self::Object>> = None;
+    /// Fills in what depends on the cluster; follows the two above.
+    const SETTLE: Option<Settle<Self::Object>> = None;
+    /// See [`Kind::claims`] and [`Kind::grant`].
+    const CLAIMS: Option<Claims<Self::Object>> = None;
+    /// See [`Kind::deletion_grace_seconds`].
+    const DELETION_GRACE: Option<DeletionGrace<Self::Object>> = None;
     /// See [`Kind::warnings`].
     const WARNINGS: Option<Warnings<Self::Object>> = None;
     /// See [`Kind::set_author`].
@@ -58,17 +70,6 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     const ADMIT: Option<Admit<Self::Object>> = None;
     /// What is special about writing a part; see [`Kind::prepare_part`].
     const PREPARE_PART: Option<PreparePart<Self::Object>> = None;
-
-    fn default(_object: &mut Self::Object) {}
-
-    fn prepare_create(_object: &mut Self::Object) {}
-
-    fn prepare_update(_new: &mut Self::Object, _old: &Self::Object) {}
-
-    /// Fills in what depends on the cluster; returns what cannot be had in it. Follows the two above.
-    fn settle(_new: &mut Self::Object, _old: Option<&Self::Object>, _cluster: &Cluster) -> Vec<FieldError> {
-        Vec::new()
-    }
 
     fn validate(_object: &Self::Object, _errors: &mut Vec<FieldError>) {}
 
@@ -86,17 +87,25 @@ pub(crate) trait Behavior: Send + Sync + 'static {
     }
 
     fn cells(object: &Self::Object, now: Timestamp) -> Vec<Value>;
-
-    fn claims(_object: &Self::Object, _old: Option<&Self::Object>) -> Vec<Claim> {
-        Vec::new()
-    }
-
-    fn grant(_object: &mut Self::Object, _grants: &[Grant]) {}
-
-    fn deletion_grace_seconds(_object: &Self::Object) -> Option<i64> {
-        None
-    }
 }
+
+/// What is done to an object by itself.
+pub(crate) type Change<T> = fn(&mut T);
+
+/// What is done to a new object in view of the one before.
+pub(crate) type Update<T> = fn(&mut T, &T);
+
+/// What is done to a new object in view of the one before and the cluster; returns what cannot be had in it.
+pub(crate) type Settle<T> = fn(&mut T, Option<&T>, &Cluster) -> Vec<FieldError>;
+
+/// What an object wants exclusively, and how what it was granted is written into it.
+pub(crate) struct Claims<T> {
+    pub(crate) of: fn(&T) -> Vec<Claim>,
+    pub(crate) grant: fn(&mut T, &[Grant]),
+}
+
+/// How long an object has to wind down, in seconds.
+pub(crate) type DeletionGrace<T> = fn(&T) -> Option<i64>;
 
 /// From a new object and the one before to warnings.
 pub(crate) type Warnings<T> = fn(&T, Option<&T>) -> Vec<String>;
@@ -133,6 +142,17 @@ impl<B: Behavior> Adapter<B> {
         result
     }
 
+    /// What of the metadata a client does not set at creation.
+    fn begin_metadata(object: &mut Value) {
+        if let Some(metadata) = metadata_mut(object) {
+            metadata.remove("generation");
+            metadata.remove("selfLink");
+        }
+        if !B::GENERATION.is_empty() {
+            set_generation(object, 1);
+        }
+    }
+
     /// Raises the generation when one of the wanted-state fields differs.
     fn bump_generation(new: &mut Value, old: &Value) {
         if B::GENERATION.is_empty() {
@@ -141,6 +161,19 @@ impl<B: Behavior> Adapter<B> {
         let changed = B::GENERATION.iter().any(|field| new.get(field) != old.get(field));
         let before = old["metadata"]["generation"].as_i64().unwrap_or(0);
         set_generation(new, before + i64::from(changed));
+    }
+
+    fn prepare_typed_update(new: &mut Value, old: &Value, cluster: &Cluster) -> Vec<FieldError> {
+        if B::PREPARE_UPDATE.is_none() && B::SETTLE.is_none() {
+            return Vec::new();
+        }
+        let Some(old) = Self::read(old) else { return Vec::new() };
+        Self::change(new, |new| {
+            if let Some(prepare) = B::PREPARE_UPDATE {
+                prepare(new, &old);
+            }
+            B::SETTLE.map(|settle| settle(new, Some(&old), cluster)).unwrap_or_default()
+        })
     }
 
     fn initial_status() -> Option<Value> {
@@ -152,9 +185,13 @@ fn encode<T: Serialize>(object: &T) -> Value {
     serde_json::to_value(object).expect("API types serialise to JSON: their map keys are strings")
 }
 
+fn metadata_mut(object: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+    object.get_mut("metadata")?.as_object_mut()
+}
+
 fn set_generation(object: &mut Value, generation: i64) {
-    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.insert("generation".to_owned(), json!(generation));
+    if let Some(metadata) = metadata_mut(object) {
+        metadata.insert("generation".to_owned(), json!(generation));
     }
 }
 
@@ -206,19 +243,24 @@ impl<B: Behavior> Kind for Adapter<B> {
     }
 
     fn set_defaults(&self, object: &mut Value) {
-        Self::change(object, B::default);
+        if let Some(default) = B::DEFAULT {
+            Self::change(object, default);
+        }
     }
 
     fn prepare_create(&self, object: &mut Value, cluster: &Cluster) -> Vec<FieldError> {
         if let Some(status) = Self::initial_status() {
             replace_field(object, "status", Some(&status));
         }
+        Self::begin_metadata(object);
+        if B::PREPARE_CREATE.is_none() && B::SETTLE.is_none() {
+            return Vec::new();
+        }
         Self::change(object, |object| {
-            let meta = object.metadata_mut();
-            meta.generation = (!B::GENERATION.is_empty()).then_some(1);
-            meta.self_link = None;
-            B::prepare_create(object);
-            B::settle(object, None, cluster)
+            if let Some(prepare) = B::PREPARE_CREATE {
+                prepare(object);
+            }
+            B::SETTLE.map(|settle| settle(object, None, cluster)).unwrap_or_default()
         })
     }
 
@@ -227,14 +269,9 @@ impl<B: Behavior> Kind for Adapter<B> {
             replace_field(new, "status", old.get("status"));
         }
         carry_metadata(new, old);
-        let errors = Self::read(old).map(|old| {
-            Self::change(new, |new| {
-                B::prepare_update(new, &old);
-                B::settle(new, Some(&old), cluster)
-            })
-        });
+        let errors = Self::prepare_typed_update(new, old, cluster);
         Self::bump_generation(new, old);
-        errors.unwrap_or_default()
+        errors
     }
 
     fn prepare_part(&self, part: Subresource, new: &mut Value, old: &Value, now: Timestamp) {
@@ -331,17 +368,19 @@ impl<B: Behavior> Kind for Adapter<B> {
         Self::read(object).map(|object| B::cells(&object, now)).unwrap_or_default()
     }
 
-    fn claims(&self, object: &Value, old: Option<&Value>) -> Vec<Claim> {
-        let old = old.and_then(Self::read);
-        Self::read(object).map(|object| B::claims(&object, old.as_ref())).unwrap_or_default()
+    fn claims(&self, object: &Value) -> Vec<Claim> {
+        let Some(claims) = B::CLAIMS else { return Vec::new() };
+        Self::read(object).map(|object| (claims.of)(&object)).unwrap_or_default()
     }
 
     fn grant(&self, object: &mut Value, grants: &[Grant]) {
-        Self::change(object, |object| B::grant(object, grants));
+        if let Some(claims) = B::CLAIMS {
+            Self::change(object, |object| (claims.grant)(object, grants));
+        }
     }
 
     fn deletion_grace_seconds(&self, object: &Value) -> Option<i64> {
-        B::deletion_grace_seconds(&Self::read(object)?)
+        B::DELETION_GRACE?(&Self::read(object)?)
     }
 
     fn is_virtual(&self) -> bool {

@@ -251,9 +251,8 @@ pub trait Kind: Send + Sync + 'static {
         false
     }
 
-    /// What the object wants exclusively. `old` is the stored object on an update: claims that it already holds are
-    /// listed with their exact value.
-    fn claims(&self, _object: &Value, _old: Option<&Value>) -> Vec<Claim> {
+    /// What the object wants exclusively. What it holds already is listed with its exact value.
+    fn claims(&self, _object: &Value) -> Vec<Claim> {
         Vec::new()
     }
 

@@ -152,8 +152,8 @@ impl Kind for Renamed {
         self.stored.cells(&self.to_stored(object), now)
     }
 
-    fn claims(&self, object: &Value, old: Option<&Value>) -> Vec<Claim> {
-        self.stored.claims(&self.to_stored(object), old.map(|old| self.to_stored(old)).as_ref())
+    fn claims(&self, object: &Value) -> Vec<Claim> {
+        self.stored.claims(&self.to_stored(object))
     }
 
     fn grant(&self, object: &mut Value, grants: &[Grant]) {

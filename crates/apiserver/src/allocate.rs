@@ -11,6 +11,7 @@ mod migrate;
 mod open;
 mod ranges;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -43,7 +44,7 @@ fn exact(claim: &Claim) -> Option<Thing> {
 
 /// What a stored object holds.
 fn held(resource: &Resource, object: &Value) -> HashSet<Thing> {
-    resource.kind.claims(object, None).iter().filter_map(exact).collect()
+    resource.kind.claims(object).iter().filter_map(exact).collect()
 }
 
 /// One write's claims while they are being settled.
@@ -70,11 +71,11 @@ impl ApiServer {
     pub(crate) async fn settle_claims(
         &self,
         resource: &Resource,
-        new: &mut Value,
+        new: &mut Cow<'_, Value>,
         old: Option<&Value>,
         txn: &mut Txn,
     ) -> Result<(), Failure> {
-        let claims = resource.kind.claims(new, old);
+        let claims = resource.kind.claims(new);
         let held = old.map(|old| held(resource, old)).unwrap_or_default();
         if claims.is_empty() && held.is_empty() {
             return Ok(());
@@ -99,7 +100,7 @@ impl ApiServer {
             ranges: None,
         };
         let grants = settling.grant_all(&claims).await?;
-        resource.kind.grant(new, &grants);
+        resource.kind.grant(new.to_mut(), &grants);
         settling.write(keys::owner(resource, new), txn).await
     }
 

@@ -13,6 +13,7 @@ use crate::errors::Failure;
 use crate::managed::{self, Managing};
 use crate::metadata;
 use crate::query::WriteOptions;
+use crate::record;
 use crate::resources::Resource;
 use crate::server::ApiServer;
 use crate::write::{ATTEMPTS, Miss, Written, answer};
@@ -60,19 +61,19 @@ impl ApiServer {
         call.check(&object)?;
         self.check_grants(call, &object, None).await?;
         let base = metadata::text(&object, "generateName").to_owned();
-        let generated = metadata::text(&object, "name").is_empty() && !base.is_empty();
-        for round in 1.. {
-            if generated {
-                metadata::of(&mut object).insert("name".to_owned(), metadata::generate_name(&base).into());
-            }
-            let creation = Creation { managing, dry_run, call: Some(call) };
-            match self.create_named(call.resource(), object.clone(), creation).await {
-                Ok(written) => return Ok(written),
-                Err(failure) if generated && round < NAMES && failure.code() == StatusCode::CONFLICT => {}
-                Err(failure) => return Err(failure),
+        let creation = Creation { managing, dry_run, call: Some(call) };
+        if base.is_empty() || !metadata::text(&object, "name").is_empty() {
+            return self.create_named(call.resource(), object, creation).await;
+        }
+        for _ in 1..NAMES {
+            let named = metadata::named(object.clone(), metadata::generate_name(&base));
+            match self.create_named(call.resource(), named, creation).await {
+                Err(failure) if failure.code() == StatusCode::CONFLICT => {}
+                ended => return ended,
             }
         }
-        Err(Failure::internal("no free name could be generated"))
+        let named = metadata::named(object, metadata::generate_name(&base));
+        self.create_named(call.resource(), named, creation).await
     }
 
     /// Creates an object that has its name.
@@ -103,7 +104,7 @@ impl ApiServer {
             if self.store.get(&key).await?.is_some() {
                 return Err(Failure::already_exists(resource.info, &name));
             }
-            match self.put_new(resource, object.clone(), txn.clone(), dry_run).await {
+            match self.put_new(resource, &object, txn.clone(), dry_run).await {
                 Ok(written) => return Ok(written),
                 Err(Miss::Refused(failure)) => return Err(failure),
                 // The namespace has changed; whatever else was lost is looked for again.
@@ -145,7 +146,7 @@ impl ApiServer {
             found = self.store.get(&key).await?;
         }
         let record = found.ok_or_else(|| Failure::not_found(namespaces.info, namespace))?;
-        if metadata::is_deleting(&crate::record::decode(&record)) {
+        if record::is_deleting(namespaces, &record) {
             return Err(Failure::terminating(resource.info, name, namespace));
         }
         Ok(Txn { expect: vec![(key, Expect::At(record.modified))], ops: Vec::new() })

@@ -24,6 +24,12 @@ pub(crate) fn of(object: &mut Value) -> &mut Map<String, Value> {
     object["metadata"].as_object_mut().expect("it has just been made an object")
 }
 
+/// The same object with a name.
+pub(crate) fn named(mut object: Value, name: String) -> Value {
+    of(&mut object).insert("name".to_owned(), name.into());
+    object
+}
+
 /// A text in the metadata, empty when absent.
 pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or("")

@@ -73,6 +73,13 @@ pub(crate) fn decode(record: &Record) -> Value {
     serde_json::from_slice(&record.value).expect("the store holds the JSON that was put into it")
 }
 
+/// Is the object on its way out? Hardly ever parses: what says so would stand in its metadata.
+pub(crate) fn is_deleting(resource: &Resource, record: &Record) -> bool {
+    const FIELD: &[u8] = b"\"deletionTimestamp\":";
+    let may_be = metadata(resource, &record.value).windows(FIELD.len()).any(|bytes| bytes == FIELD);
+    may_be && crate::metadata::is_deleting(&decode(record))
+}
+
 /// The stored bytes of a record with another revision in them.
 pub(crate) fn at_revision(resource: &Resource, record: &Record, revision: Revision) -> Bytes {
     let start = resource.head.len();

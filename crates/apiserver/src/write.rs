@@ -1,6 +1,7 @@
 //! What every write ends in: one transaction with the object, its claims and the state they were decided on. Lost races
 //! are told apart from refusals, so that the verbs can look again.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -60,12 +61,13 @@ impl ApiServer {
     pub(crate) async fn put_new(
         &self,
         resource: &Resource,
-        mut object: Value,
+        object: &Value,
         mut txn: Txn,
         dry_run: bool,
     ) -> Result<Written, Miss> {
-        let key = resource.key(metadata::text(&object, "namespace"), metadata::text(&object, "name"));
+        let key = resource.key(metadata::text(object, "namespace"), metadata::text(object, "name"));
         txn.expect.insert(0, (key.clone(), Expect::Absent));
+        let mut object = Cow::Borrowed(object);
         self.settle_claims(resource, &mut object, None, &mut txn).await?;
         self.put(resource, key, object, txn, dry_run).await
     }
@@ -76,7 +78,7 @@ impl ApiServer {
         resource: &Resource,
         record: &Record,
         old: &Value,
-        mut new: Value,
+        new: Value,
         dry_run: bool,
     ) -> Result<Written, Miss> {
         if metadata::is_finished(resource, &new) {
@@ -84,6 +86,7 @@ impl ApiServer {
         }
         let key = record.key.to_string();
         let mut txn = Txn { expect: vec![(key.clone(), Expect::At(record.modified))], ops: Vec::new() };
+        let mut new = Cow::Owned(new);
         self.settle_claims(resource, &mut new, Some(old), &mut txn).await?;
         self.put(resource, key, new, txn, dry_run).await
     }
@@ -92,12 +95,12 @@ impl ApiServer {
         &self,
         resource: &Resource,
         key: String,
-        object: Value,
+        object: Cow<'_, Value>,
         mut txn: Txn,
         dry_run: bool,
     ) -> Result<Written, Miss> {
         if dry_run {
-            return Ok(Written::Dry(object));
+            return Ok(Written::Dry(object.into_owned()));
         }
         let value = record::encode(resource, &object);
         let meta = record::side_data(resource, &object);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::{Value, json};
 
-use crate::behavior::{Admit, Behavior, PreparePart};
+use crate::behavior::{Admit, Behavior, PreparePart, Update};
 use crate::field::FieldError;
 use crate::kind::{Author, Column, KindInfo, Right, Subresource, Write};
 use crate::names::NameRule;
@@ -58,9 +58,8 @@ impl Behavior for CertificateSigningRequests {
     const ADMIT: Option<Admit<CertificateSigningRequest>> = Some(admit);
     const PREPARE_PART: Option<PreparePart<CertificateSigningRequest>> = Some(update::prepare_part);
 
-    fn prepare_update(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest) {
-        new.spec = old.spec.clone();
-    }
+    const PREPARE_UPDATE: Option<Update<CertificateSigningRequest>> =
+        Some(|new, old| new.spec = old.spec.clone());
 
     fn validate(request: &CertificateSigningRequest, errors: &mut Vec<FieldError>) {
         validate::spec(&request.spec, errors);

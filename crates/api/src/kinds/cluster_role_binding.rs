@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use serde_json::Value;
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Change};
 use crate::field::FieldError;
 use crate::kind::{Column, KindInfo};
 use crate::kinds::rbac;
@@ -24,9 +24,8 @@ impl Behavior for ClusterRoleBindings {
         "ServiceAccounts in the clusterRoleBinding",
     );
 
-    fn default(binding: &mut ClusterRoleBinding) {
-        rbac::default_groups(&mut binding.role_ref, binding.subjects.as_mut());
-    }
+    const DEFAULT: Option<Change<ClusterRoleBinding>> =
+        Some(|binding| rbac::default_groups(&mut binding.role_ref, binding.subjects.as_mut()));
 
     fn validate(binding: &ClusterRoleBinding, errors: &mut Vec<FieldError>) {
         rbac::role_ref(&binding.role_ref, &["ClusterRole"], errors);

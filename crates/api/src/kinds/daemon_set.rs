@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Update, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, rules, table, workload};
@@ -70,7 +70,7 @@ impl Behavior for DaemonSets {
         workload::warnings((&new.metadata, Some(&new.spec.template)), old.map(|old| &old.metadata))
     });
 
-    fn default(set: &mut DaemonSet) {
+    const DEFAULT: Option<Change<DaemonSet>> = Some(|set| {
         let spec = &mut set.spec;
         spec.revision_history_limit.get_or_insert(10);
         let strategy = spec.update_strategy.get_or_insert_default();
@@ -81,17 +81,15 @@ impl Behavior for DaemonSets {
             rolling.max_surge.get_or_insert(IntOrString::Int(0));
         }
         pod_spec::default(spec.template.spec.get_or_insert_default());
-    }
+    });
 
-    fn prepare_create(set: &mut DaemonSet) {
-        count_templates(set, 1);
-    }
+    const PREPARE_CREATE: Option<Change<DaemonSet>> = Some(|set| count_templates(set, 1));
 
-    fn prepare_update(new: &mut DaemonSet, old: &DaemonSet) {
+    const PREPARE_UPDATE: Option<Update<DaemonSet>> = Some(|new, old| {
         let before = old.metadata.annotations.as_ref().and_then(|a| a.get(TEMPLATE_GENERATION));
         let before = before.and_then(|text| text.parse().ok()).unwrap_or(0_i64);
         count_templates(new, before + i64::from(new.spec.template != old.spec.template));
-    }
+    });
 
     fn validate(set: &DaemonSet, errors: &mut Vec<FieldError>) {
         let spec = &set.spec;

@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStrategy};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, rules, table, workload};
@@ -53,7 +53,7 @@ impl Behavior for Deployments {
         workload::warnings((&new.metadata, Some(&new.spec.template)), old.map(|old| &old.metadata))
     });
 
-    fn default(deployment: &mut Deployment) {
+    const DEFAULT: Option<Change<Deployment>> = Some(|deployment| {
         let spec = &mut deployment.spec;
         spec.replicas.get_or_insert(1);
         spec.revision_history_limit.get_or_insert(10);
@@ -67,7 +67,7 @@ impl Behavior for Deployments {
             rolling.max_surge.get_or_insert_with(quarter);
         }
         pod_spec::default(spec.template.spec.get_or_insert_default());
-    }
+    });
 
     fn validate(deployment: &Deployment, errors: &mut Vec<FieldError>) {
         let spec = &deployment.spec;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
 use crate::{names, rules, table, warnings};
@@ -53,12 +53,12 @@ impl Behavior for EndpointSlices {
 
     const WARNINGS: Option<Warnings<EndpointSlice>> = Some(warnings);
 
-    fn default(slice: &mut EndpointSlice) {
+    const DEFAULT: Option<Change<EndpointSlice>> = Some(|slice| {
         for port in slice.ports.iter_mut().flatten() {
             port.name.get_or_insert_default();
             port.protocol.get_or_insert_with(|| "TCP".to_owned());
         }
-    }
+    });
 
     fn validate(slice: &EndpointSlice, errors: &mut Vec<FieldError>) {
         let kind = slice.address_type.as_str();

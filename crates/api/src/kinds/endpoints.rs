@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
 use crate::{rules, table, warnings};
@@ -43,14 +43,14 @@ impl Behavior for EndpointsKind {
         Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
     const WARNINGS: Option<Warnings<Endpoints>> = Some(warnings);
 
-    fn default(endpoints: &mut Endpoints) {
+    const DEFAULT: Option<Change<Endpoints>> = Some(|endpoints| {
         let ports = endpoints.subsets.iter_mut().flatten().flat_map(|s| s.ports.iter_mut().flatten());
         for port in ports {
             // Empty is absent here, unlike in an EndpointSlice.
             port.name = port.name.take().filter(|name| !name.is_empty());
             port.protocol.get_or_insert_with(|| "TCP".to_owned());
         }
-    }
+    });
 
     fn validate(endpoints: &Endpoints, errors: &mut Vec<FieldError>) {
         let subsets = Path::new("subsets");

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressSpec};
 use serde_json::Value;
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::FieldError;
 use crate::kind::{Column, KindInfo, Subresource};
 
@@ -37,9 +37,9 @@ impl Behavior for Ingresses {
     const COLUMNS: &'static [Column] = table::COLUMNS;
     const WARNINGS: Option<Warnings<Ingress>> = Some(warnings);
 
-    fn default(ingress: &mut Ingress) {
+    const DEFAULT: Option<Change<Ingress>> = Some(|ingress| {
         ingress.spec.get_or_insert_default();
-    }
+    });
 
     fn validate(ingress: &Ingress, errors: &mut Vec<FieldError>) {
         let empty = IngressSpec::default();

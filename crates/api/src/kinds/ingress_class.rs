@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IngressClass, IngressClassParametersReference, IngressClassSpec};
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Change};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
 use crate::{names, rules, table};
@@ -40,12 +40,12 @@ impl Behavior for IngressClasses {
         table::AGE,
     ];
 
-    fn default(class: &mut IngressClass) {
+    const DEFAULT: Option<Change<IngressClass>> = Some(|class| {
         let spec = class.spec.get_or_insert_default();
         if let Some(parameters) = &mut spec.parameters {
             parameters.scope.get_or_insert_with(|| "Cluster".to_owned());
         }
-    }
+    });
 
     fn validate(class: &IngressClass, errors: &mut Vec<FieldError>) {
         let path = Path::new("spec");

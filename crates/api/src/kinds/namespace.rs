@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Change, Update};
 use crate::field::FieldError;
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::names::NameRule;
@@ -40,23 +40,21 @@ impl Behavior for Namespaces {
     const MERGE_KEYS: &'static [(&'static str, &'static [&'static str])] =
         &[("status.conditions", &["type"])];
 
-    fn default(namespace: &mut Namespace) {
+    const DEFAULT: Option<Change<Namespace>> = Some(|namespace| {
         if let Some(name) = namespace.metadata.name.clone().filter(|name| !name.is_empty()) {
             namespace.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
         }
-    }
+    });
 
-    fn prepare_create(namespace: &mut Namespace) {
+    const PREPARE_CREATE: Option<Change<Namespace>> = Some(|namespace| {
         let finalizers = namespace.spec.get_or_insert_default().finalizers.get_or_insert_default();
         if !finalizers.iter().any(|f| f == FINALIZER) {
             finalizers.push(FINALIZER.to_owned());
         }
-    }
+    });
 
     /// Finalizers change through `/finalize` only.
-    fn prepare_update(new: &mut Namespace, old: &Namespace) {
-        new.spec.clone_from(&old.spec);
-    }
+    const PREPARE_UPDATE: Option<Update<Namespace>> = Some(|new, old| new.spec.clone_from(&old.spec));
 
     fn validate_status(new: &Namespace, _old: &Namespace, errors: &mut Vec<FieldError>) {
         let phase = new.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();

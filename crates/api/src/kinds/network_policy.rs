@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Selector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
 use crate::selector::{self, LabelSelector};
@@ -48,7 +48,7 @@ impl Behavior for NetworkPolicies {
     ];
     const WARNINGS: Option<Warnings<NetworkPolicy>> = Some(warnings);
 
-    fn default(policy: &mut NetworkPolicy) {
+    const DEFAULT: Option<Change<NetworkPolicy>> = Some(|policy| {
         let spec = policy.spec.get_or_insert_default();
         spec.pod_selector.get_or_insert_default();
         let from = spec.ingress.iter_mut().flatten().flat_map(|rule| rule.ports.iter_mut().flatten());
@@ -58,7 +58,7 @@ impl Behavior for NetworkPolicies {
         }
         let sides = if spec.egress.is_some() { TYPES } else { &TYPES[..1] };
         spec.policy_types.get_or_insert_with(|| sides.iter().map(|side| (*side).to_owned()).collect());
-    }
+    });
 
     fn validate(policy: &NetworkPolicy, errors: &mut Vec<FieldError>) {
         let empty = NetworkPolicySpec::default();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{names, rules, table, warnings};
@@ -68,7 +68,7 @@ impl Behavior for Nodes {
     });
 
     /// The two spellings of the pod range follow each other; the older one wins.
-    fn default(node: &mut Node) {
+    const DEFAULT: Option<Change<Node>> = Some(|node| {
         if let Some(spec) = &mut node.spec {
             let first = spec.pod_cidrs.as_ref().and_then(|list| list.first());
             if spec.pod_cidr.is_none() {
@@ -84,17 +84,17 @@ impl Behavior for Nodes {
         }
         node.spec.get_or_insert_default();
         node.status.get_or_insert_default();
-    }
+    });
 
     /// Not ready until its agent and the controllers say so (upstream's admission plugin `TaintNodesByCondition`): nothing is
     /// placed on a node that has only been named.
-    fn prepare_create(node: &mut Node) {
+    const PREPARE_CREATE: Option<Change<Node>> = Some(|node| {
         let taints = node.spec.get_or_insert_default().taints.get_or_insert_default();
         if !taints.iter().any(|taint| taint.key == NOT_READY && taint.effect == "NoSchedule") {
             let effect = "NoSchedule".to_owned();
             taints.push(Taint { key: NOT_READY.to_owned(), effect, ..Taint::default() });
         }
-    }
+    });
 
     fn validate(node: &Node, errors: &mut Vec<FieldError>) {
         let Some(spec) = &node.spec else { return };

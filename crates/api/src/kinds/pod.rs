@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 use serde_json::Value;
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, DeletionGrace, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, warnings};
@@ -55,15 +55,16 @@ impl Behavior for Pods {
     ];
     const POD_SPEC: Option<&'static str> = Some("spec");
     const WARNINGS: Option<Warnings<Pod>> = Some(warnings);
+    const DELETION_GRACE: Option<DeletionGrace<Pod>> = Some(deletion_grace_seconds);
 
-    fn default(pod: &mut Pod) {
+    const DEFAULT: Option<Change<Pod>> = Some(|pod| {
         let spec = pod.spec.get_or_insert_default();
         spec.enable_service_links.get_or_insert(true);
         pod_spec::default(spec);
         pod_spec::default_requests(spec);
-    }
+    });
 
-    fn prepare_create(pod: &mut Pod) {
+    const PREPARE_CREATE: Option<Change<Pod>> = Some(|pod| {
         let spec = pod.spec.get_or_insert_default();
         tolerate_short_outages(spec);
         let class = qos::class(spec);
@@ -72,7 +73,7 @@ impl Behavior for Pods {
             qos_class: Some(class.to_owned()),
             ..PodStatus::default()
         });
-    }
+    });
 
     fn validate(pod: &Pod, errors: &mut Vec<FieldError>) {
         let empty = PodSpec::default();
@@ -111,17 +112,17 @@ impl Behavior for Pods {
     fn cells(pod: &Pod, now: Timestamp) -> Vec<Value> {
         table::cells(pod, now)
     }
+}
 
-    /// A pod without a node, or one that has ended, has nothing to wind down.
-    fn deletion_grace_seconds(pod: &Pod) -> Option<i64> {
-        let spec = pod.spec.as_ref()?;
-        let is_assigned = spec.node_name.as_ref().is_some_and(|n| !n.is_empty());
-        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
-        if !is_assigned || matches!(phase, "Succeeded" | "Failed") {
-            return None;
-        }
-        spec.termination_grace_period_seconds.filter(|seconds| *seconds != 0)
+/// A pod without a node, or one that has ended, has nothing to wind down.
+fn deletion_grace_seconds(pod: &Pod) -> Option<i64> {
+    let spec = pod.spec.as_ref()?;
+    let is_assigned = spec.node_name.as_ref().is_some_and(|n| !n.is_empty());
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+    if !is_assigned || matches!(phase, "Succeeded" | "Failed") {
+        return None;
     }
+    spec.termination_grace_period_seconds.filter(|seconds| *seconds != 0)
 }
 
 /// Pods are changed by machines rather than by people: only their makers are warned.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::FieldError;
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, rules, table, workload};
@@ -56,13 +56,13 @@ impl Behavior for ReplicaSets {
         workload::warnings((&new.metadata, new.spec.template.as_ref()), old.map(|old| &old.metadata))
     });
 
-    fn default(set: &mut ReplicaSet) {
+    const DEFAULT: Option<Change<ReplicaSet>> = Some(|set| {
         let spec = &mut set.spec;
         spec.replicas.get_or_insert(1);
         if let Some(template) = &mut spec.template {
             pod_spec::default(template.spec.get_or_insert_default());
         }
-    }
+    });
 
     fn validate(set: &ReplicaSet, errors: &mut Vec<FieldError>) {
         let spec = &set.spec;

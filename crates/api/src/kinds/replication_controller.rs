@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{metadata, pod_spec, table, workload};
@@ -57,7 +57,7 @@ impl Behavior for ReplicationControllers {
         )
     });
 
-    fn default(controller: &mut ReplicationController) {
+    const DEFAULT: Option<Change<ReplicationController>> = Some(|controller| {
         let spec = controller.spec.get_or_insert_default();
         spec.replicas.get_or_insert(1);
         let Some(template) = &mut spec.template else { return };
@@ -70,7 +70,7 @@ impl Behavior for ReplicationControllers {
         if controller.metadata.labels.as_ref().is_none_or(|labels| labels.is_empty()) {
             controller.metadata.labels = Some(labels);
         }
-    }
+    });
 
     fn validate(controller: &ReplicationController, errors: &mut Vec<FieldError>) {
         let spec = controller.spec.clone().unwrap_or_default();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use serde_json::Value;
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Change};
 use crate::field::FieldError;
 use crate::kind::{Column, KindInfo};
 use crate::kinds::rbac;
@@ -23,9 +23,8 @@ impl Behavior for RoleBindings {
         "ServiceAccounts in the roleBinding",
     );
 
-    fn default(binding: &mut RoleBinding) {
-        rbac::default_groups(&mut binding.role_ref, binding.subjects.as_mut());
-    }
+    const DEFAULT: Option<Change<RoleBinding>> =
+        Some(|binding| rbac::default_groups(&mut binding.role_ref, binding.subjects.as_mut()));
 
     fn validate(binding: &RoleBinding, errors: &mut Vec<FieldError>) {
         rbac::role_ref(&binding.role_ref, &["Role", "ClusterRole"], errors);

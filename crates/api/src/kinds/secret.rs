@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::config_map::{SEALED, SIZE_MAX, check_key};
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, Change};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
 use crate::rules::IMMUTABLE;
@@ -46,12 +46,12 @@ impl Behavior for Secrets {
     ];
     const SELECTABLE: &'static [&'static str] = &["type"];
 
-    fn default(secret: &mut Secret) {
+    const DEFAULT: Option<Change<Secret>> = Some(|secret| {
         for (key, value) in secret.string_data.take().into_iter().flatten() {
             secret.data.get_or_insert_default().insert(key, ByteString(value.into_bytes()));
         }
         secret.type_.get_or_insert_with(|| OPAQUE.to_owned());
-    }
+    });
 
     fn validate(secret: &Secret, errors: &mut Vec<FieldError>) {
         let mut size = 0;

@@ -16,10 +16,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use serde_json::Value;
 
-use crate::addresses::Cluster;
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Claims, Settle, Update, Warnings};
 use crate::field::FieldError;
-use crate::kind::{Claim, Column, Grant, KindInfo, Subresource};
+use crate::kind::{Column, KindInfo, Subresource};
 use crate::names::NameRule;
 
 pub(crate) struct Services;
@@ -50,24 +49,30 @@ impl Behavior for Services {
 
     const WARNINGS: Option<Warnings<Service>> = Some(|service, _| warnings::of(service));
 
-    fn default(service: &mut Service) {
-        default::apply(service);
-    }
+    const DEFAULT: Option<Change<Service>> = Some(|service| default::apply(service));
 
-    fn prepare_create(service: &mut Service) {
-        update::settle_new(service.spec.get_or_insert_default());
-    }
+    const PREPARE_CREATE: Option<Change<Service>> =
+        Some(|service| update::settle_new(service.spec.get_or_insert_default()));
 
-    fn prepare_update(new: &mut Service, old: &Service) {
+    const PREPARE_UPDATE: Option<Update<Service>> = Some(|new, old| {
         let empty = ServiceSpec::default();
         update::settle(new.spec.get_or_insert_default(), old.spec.as_ref().unwrap_or(&empty));
         update::settle_status(new);
-    }
+    });
 
-    fn settle(new: &mut Service, old: Option<&Service>, cluster: &Cluster) -> Vec<FieldError> {
+    const SETTLE: Option<Settle<Service>> = Some(|new, old, cluster| {
         let old = old.and_then(|old| old.spec.as_ref());
         families::settle(new.spec.get_or_insert_default(), old, cluster)
-    }
+    });
+
+    const CLAIMS: Option<Claims<Service>> = Some(Claims {
+        of: |service| service.spec.as_ref().map(claims::of).unwrap_or_default(),
+        grant: |service, grants| {
+            if let Some(spec) = &mut service.spec {
+                claims::grant(spec, grants);
+            }
+        },
+    });
 
     fn validate(service: &Service, errors: &mut Vec<FieldError>) {
         let empty = ServiceSpec::default();
@@ -94,16 +99,6 @@ impl Behavior for Services {
 
     fn cells(service: &Service, now: Timestamp) -> Vec<Value> {
         table::cells(service, now)
-    }
-
-    fn claims(service: &Service, _old: Option<&Service>) -> Vec<Claim> {
-        service.spec.as_ref().map(claims::of).unwrap_or_default()
-    }
-
-    fn grant(service: &mut Service, grants: &[Grant]) {
-        if let Some(spec) = &mut service.spec {
-            claims::grant(spec, grants);
-        }
     }
 }
 

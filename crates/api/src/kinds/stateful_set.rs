@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use serde_json::{Value, json};
 
-use crate::behavior::{Behavior, Warnings};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo, Subresource};
 use crate::{pod_spec, rules, table, workload};
@@ -49,7 +49,7 @@ impl Behavior for StatefulSets {
         workload::warnings((&new.metadata, Some(&new.spec.template)), old.map(|old| &old.metadata))
     });
 
-    fn default(set: &mut StatefulSet) {
+    const DEFAULT: Option<Change<StatefulSet>> = Some(|set| {
         let spec = &mut set.spec;
         spec.replicas.get_or_insert(1);
         spec.revision_history_limit.get_or_insert(10);
@@ -63,7 +63,7 @@ impl Behavior for StatefulSets {
             strategy.rolling_update.get_or_insert_default().partition.get_or_insert(0);
         }
         pod_spec::default(spec.template.spec.get_or_insert_default());
-    }
+    });
 
     fn validate(set: &StatefulSet, errors: &mut Vec<FieldError>) {
         let spec = &set.spec;

@@ -192,7 +192,7 @@ proptest! {
             kind.prepare_create(&mut object, &crate::harness::single());
             kind.validate(&object, None);
             kind.validate(&object, Some(&once));
-            kind.claims(&object, None);
+            kind.claims(&object);
             kind.cells(&object, jiff::Timestamp::UNIX_EPOCH);
         }
     }

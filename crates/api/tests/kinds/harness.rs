@@ -115,7 +115,7 @@ fn refuse(errors: Vec<svcd_api::field::FieldError>) -> Result<(), Wrong> {
 
 fn settle(kind: &dyn Kind, mut object: Value, old: Option<&Value>) -> Result<Value, Wrong> {
     refuse(kind.validate(&object, old))?;
-    let claims = kind.claims(&object, old);
+    let claims = kind.claims(&object);
     let mut groups = std::collections::BTreeMap::new();
     let grants: Vec<Grant> = claims
         .iter()

@@ -95,7 +95,7 @@ fn check(shape: &Shape, service: &Value, what: &str) {
     let mut got: Vec<&str> = service["spec"].as_object().unwrap().keys().map(String::as_str).collect();
     got.sort_unstable();
     assert_eq!(got, want, "{what}");
-    let claims = kind("Service").claims(service, None);
+    let claims = kind("Service").claims(service);
     let addresses = claims.iter().filter(|claim| matches!(claim, Claim::ServiceIp { .. })).count();
     let ports = claims.len() - addresses;
     assert_eq!((addresses, ports), (shape.holds.0, shape.holds.1 + shape.holds.2), "{what}");

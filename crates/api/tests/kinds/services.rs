@@ -386,7 +386,7 @@ fn a_journey_through_the_types() {
     let external = merged(&back, external).unwrap();
     let fields: Vec<&String> = external["spec"].as_object().unwrap().keys().collect();
     assert_eq!(fields, ["externalName", "ports", "selector", "sessionAffinity", "type"]);
-    assert_eq!(kind("Service").claims(&external, Some(&back)), []);
+    assert_eq!(kind("Service").claims(&external), []);
 
     let home = merged(&external, json!({ "spec": { "type": "ClusterIP", "externalName": null } })).unwrap();
     assert_eq!(home["spec"], web["spec"]);
@@ -437,7 +437,7 @@ fn claims_share_numbers_between_protocols() {
     let health = object["spec"]["healthCheckNodePort"].as_i64().unwrap();
     assert!(ports.iter().all(|p| p["nodePort"] != health));
 
-    let claims = kind("Service").claims(&object, None);
+    let claims = kind("Service").claims(&object);
     assert_eq!(claims.len(), 5);
     let exact = claims.iter().all(|claim| match claim {
         Claim::ServiceIp { exact, .. } => exact.is_some(),
@@ -451,7 +451,7 @@ fn load_balancers_without_node_ports() {
     let spec = r#"{"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{"port": 80}]}"#;
     let object = service(spec).unwrap();
     assert_eq!(object["spec"]["ports"][0].get("nodePort"), None);
-    assert_eq!(kind("Service").claims(&object, None).len(), 1);
+    assert_eq!(kind("Service").claims(&object).len(), 1);
 }
 
 #[test]
@@ -542,7 +542,7 @@ proptest! {
         let Ok(stored) = create("Service", json!({ "spec": spec })) else { return Ok(()) };
         let again = crate::harness::update(&stored, stored.clone());
         prop_assert_eq!(again.as_ref(), Ok(&stored));
-        for claim in kind("Service").claims(&stored, Some(&stored)) {
+        for claim in kind("Service").claims(&stored) {
             let is_exact = match &claim {
                 Claim::ServiceIp { exact, .. } => exact.is_some(),
                 Claim::NodePort { exact, .. } => exact.is_some(),
