@@ -21,7 +21,7 @@ use crate::pipeline::handle;
 use crate::resources::Resources;
 use crate::tokens::Tokens;
 use crate::user::User;
-use crate::watch::Frames;
+use crate::watch::Runs;
 
 /// An API server over a store.
 pub struct ApiServer {
@@ -31,7 +31,7 @@ pub struct ApiServer {
     /// What kinds must know of the configuration.
     pub(crate) cluster_facts: Cluster,
     pub(crate) resources: Resources,
-    pub(crate) frames: Frames,
+    pub(crate) runs: Runs,
     pub(crate) metrics: Metrics,
     pub(crate) authorizer: Authorizer,
     pub(crate) tokens: Tokens,
@@ -55,7 +55,7 @@ impl ApiServer {
             discovery: Discovery::new(&resources),
             openapi: OpenApi::default(),
             admission,
-            frames: Frames::new(),
+            runs: Runs::new(),
             metrics,
             authorizer: Authorizer::new(),
             tokens: Tokens::default(),
