@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use futures::future::try_join_all;
 use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::json;
@@ -27,9 +28,10 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> 
         let server = Server::start(binary, dir.path())?;
         let target = Target::from_kubeconfig(&server.kubeconfig()).await?;
         target.ready().await?;
+        let mut audience = Audience::connect(&target, watchers).await?;
         server.settled().await?;
         let cpu = server.cpu_seconds()?;
-        let (all, seconds) = (EVENTS * watchers, seconds(&target, watchers, EVENTS).await?);
+        let (all, seconds) = (EVENTS * watchers, audience.round(EVENTS).await?);
         let cpu = (server.cpu_seconds()? - cpu) / all as f64 * 1e6;
         let stands_for = format!(
             "{EVENTS} creates by {WRITERS} writers until the last watcher has read the last event: {:.0} events/s; server CPU {cpu:.1} us a delivery",
@@ -41,31 +43,49 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path, work: &Path) -> 
     Ok(())
 }
 
-/// Seconds from the first of so many creates until the last watcher has read the last event.
-pub(crate) async fn seconds(target: &Target, watchers: usize, events: usize) -> Result<f64> {
-    let seen = Arc::new(AtomicUsize::new(0));
-    let mut readers = JoinSet::new();
-    for _ in 0..watchers {
-        readers.spawn(count_events(target.connect().await?, seen.clone()).await?);
+/// Watchers, and who writes what they read; all have their connection.
+pub(crate) struct Audience {
+    writers: Vec<Connection>,
+    readers: JoinSet<()>,
+    seen: Arc<AtomicUsize>,
+    expected: usize,
+    rounds: usize,
+}
+
+impl Audience {
+    /// Opens so many watches, and the writers' connections.
+    pub(crate) async fn connect(target: &Target, watchers: usize) -> Result<Self> {
+        let (seen, mut readers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+        for _ in 0..watchers {
+            readers.spawn(count_events(target.connect().await?, seen.clone()).await?);
+        }
+        let writers = try_join_all((0..WRITERS).map(|_| target.connect())).await?;
+        Ok(Self { writers, readers, seen, expected: 0, rounds: 0 })
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let began = Instant::now();
-    let mut writers = JoinSet::new();
-    for n in 0..WRITERS {
-        writers.spawn(write_share(target.clone(), n, events));
+
+    /// Seconds from the first of so many creates until the last watcher has read the last event.
+    pub(crate) async fn round(&mut self, events: usize) -> Result<f64> {
+        self.rounds += 1;
+        self.expected += events * self.readers.len();
+        let began = Instant::now();
+        let round = self.rounds;
+        let shares = self.writers.iter_mut().enumerate();
+        try_join_all(
+            shares.map(|(writer, connection)| {
+                write_share(connection, round, (writer..events).step_by(WRITERS))
+            }),
+        )
+        .await?;
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while self.seen.load(Ordering::Relaxed) < self.expected {
+            let count = self.seen.load(Ordering::Relaxed);
+            ensure!(Instant::now() < deadline, "only {count} of {} events arrived", self.expected);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        ensure!(self.seen.load(Ordering::Relaxed) == self.expected, "events arrived twice");
+        Ok(seconds)
     }
-    while let Some(written) = writers.join_next().await {
-        written??;
-    }
-    let (all, deadline) = (events * watchers, Instant::now() + Duration::from_secs(120));
-    while seen.load(Ordering::Relaxed) < all {
-        let count = seen.load(Ordering::Relaxed);
-        ensure!(Instant::now() < deadline, "only {count} of {all} events arrived");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    ensure!(seen.load(Ordering::Relaxed) == all, "events arrived twice");
-    Ok(seconds)
 }
 
 /// Opens a watch in a namespace that nothing else writes to; the future counts what arrives.
@@ -86,10 +106,13 @@ async fn count_events(
     })
 }
 
-async fn write_share(target: Target, writer: usize, events: usize) -> Result<()> {
-    let mut connection = target.connect().await?;
-    for n in (writer..events).step_by(WRITERS) {
-        let body = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("c-{n}") }, "data": { "k": "v" } });
+async fn write_share(
+    connection: &mut Connection,
+    round: usize,
+    share: impl Iterator<Item = usize>,
+) -> Result<()> {
+    for n in share {
+        let body = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("c-{round}-{n}") }, "data": { "k": "v" } });
         connection.post("/api/v1/namespaces/kube-public/configmaps", body.to_string()).await?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use svcd_pki::{AltName, Ca};
 
-use crate::process::{ADDRESS, settled};
+use crate::process::{ADDRESS, cpu_seconds, settled};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -42,6 +42,11 @@ impl Peer {
     /// Resident memory of both, in MB.
     pub(crate) async fn memory(&self) -> Result<f64> {
         Ok(settled(self.apiserver.id()).await?.resident + settled(self.etcd.id()).await?.resident)
+    }
+
+    /// CPU time that both have used.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        Ok(cpu_seconds(self.apiserver.id())? + cpu_seconds(self.etcd.id())?)
     }
 }
 

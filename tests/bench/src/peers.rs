@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::client::Target;
-use crate::fanout;
+use crate::fanout::Audience;
 use crate::peer::Peer;
 use crate::process::Server;
 use crate::report::{Budget, Report, percentile};
@@ -20,14 +20,19 @@ const LISTS: usize = 10;
 const WATCHERS: usize = 1_000;
 /// Few enough for the slower one not to cut its watchers off, as it does with those that have fallen behind.
 const EVENTS: usize = 20;
+/// A round is over in some tens of milliseconds: the median of several counts.
+const ROUNDS: usize = 9;
 
 /// What is measured of each.
 struct Figures {
     ready_ms: f64,
     memory: f64,
     creates: f64,
+    /// CPU time of its processes for each, in microseconds.
+    create_us: f64,
     list_ms: f64,
     deliveries: f64,
+    delivery_us: f64,
 }
 
 /// One of the two, running.
@@ -57,6 +62,14 @@ impl Subject {
         match self {
             Self::Svcd(server) => Ok(server.settled().await?.resident),
             Self::Peer(peer) => peer.memory().await,
+        }
+    }
+
+    /// CPU time that it has used.
+    fn cpu_seconds(&self) -> Result<f64> {
+        match self {
+            Self::Svcd(server) => server.cpu_seconds(),
+            Self::Peer(peer) => peer.cpu_seconds(),
         }
     }
 }
@@ -95,15 +108,26 @@ pub(crate) async fn measure(report: &mut Report, binary: &Path, programs: &Path,
         Budget::AtLeast(20.0),
         stands_for,
     );
+    let stands_for = "CPU of the server, with etcd, for each of these: what remains when the client does not share its cores";
+    pair("CPU a create", "us", |f| f.create_us, peer.create_us / ours.create_us, Budget::None, stands_for);
     let stands_for = "10,000 pods in one answer of JSON, read to its end, p50";
     pair("list", "ms", |f| f.list_ms, peer.list_ms / ours.list_ms, Budget::AtLeast(10.0), stands_for);
-    let stands_for = "events to 1,000 watchers until the last has read the last";
+    let stands_for = "20 events to 1,000 watchers until the last has read the last, p50 of 9 rounds";
     pair(
         "deliveries",
         "1/s",
         |f| f.deliveries,
         ours.deliveries / peer.deliveries,
         Budget::AtLeast(10.0),
+        stands_for,
+    );
+    let stands_for = "CPU of the server, with etcd, for each of these";
+    pair(
+        "CPU a delivery",
+        "us",
+        |f| f.delivery_us,
+        peer.delivery_us / ours.delivery_us,
+        Budget::None,
         stands_for,
     );
     Ok(())
@@ -117,18 +141,35 @@ async fn figures(binary: &Path, programs: Option<&Path>, work: &Path) -> Result<
     target.ready().await?;
     let ready_ms = began.elapsed().as_secs_f64() * 1e3;
     let memory = subject.memory().await?;
-    let creates = writes::samples(&target, CLIENTS).await?.len() as f64 / writes::PERIOD.as_secs_f64();
+    let cpu = subject.cpu_seconds()?;
+    let created = writes::samples(&target, CLIENTS).await?.len() as f64;
+    let create_us = (subject.cpu_seconds()? - cpu) / created * 1e6;
+    let creates = created / writes::PERIOD.as_secs_f64();
     drop(subject);
     // Each row on fresh data.
     let dir = tempfile::tempdir_in(work)?;
     let subject = Subject::start(binary, programs, dir.path())?;
     let target = subject.target().await?;
     target.ready().await?;
-    let deliveries = (EVENTS * WATCHERS) as f64 / fanout::seconds(&target, WATCHERS, EVENTS).await?;
+    let (deliveries, delivery_us) = deliver(&subject, &target).await?;
     create_pods(&target).await?;
     subject.memory().await?;
     let list_ms = list_pods(&target).await?;
-    Ok(Figures { ready_ms, memory, creates, list_ms, deliveries })
+    Ok(Figures { ready_ms, memory, creates, create_us, list_ms, deliveries, delivery_us })
+}
+
+/// Deliveries a second, and the CPU time of each in microseconds.
+async fn deliver(subject: &Subject, target: &Target) -> Result<(f64, f64)> {
+    let mut audience = Audience::connect(target, WATCHERS).await?;
+    subject.memory().await?;
+    let cpu = subject.cpu_seconds()?;
+    let mut samples = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        samples.push(audience.round(EVENTS).await?);
+    }
+    let cpu = subject.cpu_seconds()? - cpu;
+    let of_a_round = (EVENTS * WATCHERS) as f64;
+    Ok((of_a_round / percentile(&mut samples, 0.5), cpu / (of_a_round * ROUNDS as f64) * 1e6))
 }
 
 async fn create_pods(target: &Target) -> Result<()> {
