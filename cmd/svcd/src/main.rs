@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod failure;
 mod lab;
+mod memory;
 mod names;
 mod notify;
 mod privileges;
@@ -59,11 +60,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server(args) => {
             log.init()?;
-            block_on(server::run(*args))
+            block_on(memory::giving_back(server::run(*args)))
         }
         Command::Agent(args) => {
             log.init()?;
-            block_on(agent::run(args))
+            block_on(memory::giving_back(agent::run(args)))
         }
         Command::Check(args) => block_on(check::run(args)),
         Command::Token(command) => block_on(token::run(command)),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::directory::{remove_if_there, sync_directory, sync_tree, tree_size, write_atomically};
-use super::memory;
+use super::garbage;
 use crate::codec::{Malformed, Reader, put_bytes, put_u64};
 use crate::{Record, Revision};
 
@@ -160,7 +160,7 @@ impl Slot {
 /// sled has assertions where others have errors, and keeps what it used.
 fn guarded<T>(work: impl FnOnce() -> Result<T, CheckpointError>) -> Result<T, CheckpointError> {
     let result = catch_unwind(AssertUnwindSafe(work));
-    memory::give_back();
+    garbage::free();
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
