@@ -49,7 +49,7 @@ impl Behavior for Services {
 
     const WARNINGS: Option<Warnings<Service>> = Some(|service, _| warnings::of(service));
 
-    const DEFAULT: Option<Change<Service>> = Some(|service| default::apply(service));
+    const DEFAULT: Option<Change<Service>> = Some(default::apply);
 
     const PREPARE_CREATE: Option<Change<Service>> =
         Some(|service| update::settle_new(service.spec.get_or_insert_default()));
