@@ -1,18 +1,23 @@
 //! Secrets: bytes by key, at most 1 MiB, with a type that decides which keys must be there and never changes.
 //! `stringData` is a way of writing only: it becomes `data`.
 
+mod key_pair;
+
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::config_map::{SEALED, SIZE_MAX, check_key};
-use crate::behavior::{Behavior, Change};
+use crate::behavior::{Behavior, Change, Warnings};
 use crate::field::{FieldError, Path};
 use crate::kind::{Column, KindInfo};
 use crate::rules::IMMUTABLE;
 use crate::table;
 
+const TLS: &str = "kubernetes.io/tls";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
 const OPAQUE: &str = "Opaque";
 const REDACTED: &str = "<secret contents redacted>";
 const ACCOUNT_ANNOTATION: &str = "kubernetes.io/service-account.name";
@@ -45,6 +50,7 @@ impl Behavior for Secrets {
         table::AGE,
     ];
     const SELECTABLE: &'static [&'static str] = &["type"];
+    const WARNINGS: Option<Warnings<Secret>> = Some(|secret, _| unfitting(secret).into_iter().collect());
 
     const DEFAULT: Option<Change<Secret>> = Some(|secret| {
         for (key, value) in secret.string_data.take().into_iter().flatten() {
@@ -91,6 +97,12 @@ impl Behavior for Secrets {
     }
 }
 
+/// Why the certificate and the key of a TLS Secret are of no use together.
+fn unfitting(secret: &Secret) -> Option<String> {
+    let data = secret.data.as_ref().filter(|_| secret.type_.as_deref() == Some(TLS))?;
+    key_pair::problem(&data.get(CERTIFICATE)?.0, &data.get(KEY)?.0).map(str::to_owned)
+}
+
 fn validate_type(secret: &Secret, errors: &mut Vec<FieldError>) {
     let data = |key: &str| secret.data.as_ref().and_then(|d| d.get(key));
     let mut require = |key: &str| {
@@ -99,9 +111,9 @@ fn validate_type(secret: &Secret, errors: &mut Vec<FieldError>) {
         }
     };
     match secret.type_.as_deref().unwrap_or_default() {
-        "kubernetes.io/tls" => {
-            require("tls.crt");
-            require("tls.key");
+        TLS => {
+            require(CERTIFICATE);
+            require(KEY);
         }
         "kubernetes.io/ssh-auth" => require("ssh-privatekey"),
         "kubernetes.io/basic-auth" if data("username").is_none() && data("password").is_none() => {

@@ -2,11 +2,12 @@
 //! reasons and words, as far as they are about what is accepted here.
 
 mod container;
+mod volumes;
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeSelectorTerm, PodAffinityTerm, PodSpec, PodTemplateSpec, Volume, WeightedPodAffinityTerm,
+    Affinity, NodeSelectorTerm, PodAffinityTerm, PodSpec, PodTemplateSpec, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -63,7 +64,7 @@ pub(crate) fn pod(path: &Path<'_>, meta: &ObjectMeta, spec: &PodSpec) -> Vec<Str
     labels(&own, spec, &mut said);
     annotations(&path.child("metadata"), meta, &mut said);
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
-        said.extend(old_volume(&own.child("volumes").index(index), volume));
+        volumes::of(&own.child("volumes").index(index), volume, &mut said);
     }
     twice(&own, spec, &mut said);
     container::all(path, meta, spec, &mut said);
@@ -133,27 +134,6 @@ fn annotations(path: &Path<'_>, meta: &ObjectMeta, said: &mut Vec<String>) {
             said.push(format!("{}: {why}", path.key(key)));
         }
     }
-}
-
-/// A kind of volume that no longer works anywhere.
-fn old_volume(path: &Path<'_>, volume: &Volume) -> Option<String> {
-    let kinds = [
-        (
-            volume.photon_persistent_disk.is_some(),
-            "photonPersistentDisk",
-            "deprecated in v1.11, non-functional in v1.16+",
-        ),
-        (volume.git_repo.is_some(), "gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
-        (volume.scale_io.is_some(), "scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
-        (volume.flocker.is_some(), "flocker", "deprecated in v1.22, non-functional in v1.25+"),
-        (volume.storageos.is_some(), "storageOS", "deprecated in v1.22, non-functional in v1.25+"),
-        (volume.quobyte.is_some(), "quobyte", "deprecated in v1.22, non-functional in v1.25+"),
-        (volume.glusterfs.is_some(), "glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
-        (volume.cephfs.is_some(), "cephfs", "deprecated in v1.28, non-functional in v1.31+"),
-        (volume.rbd.is_some(), "rbd", "deprecated in v1.28, non-functional in v1.31+"),
-    ];
-    let (_, field, why) = kinds.into_iter().find(|(is_there, ..)| *is_there)?;
-    Some(format!("{}: {why}", path.child(field)))
 }
 
 fn twice(path: &Path<'_>, spec: &PodSpec, said: &mut Vec<String>) {

@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{create, kind, warnings};
 
+fn base64(text: &str) -> String {
+    serde_json::from_value(serde_json::to_value(k8s_openapi::ByteString(text.into())).unwrap()).unwrap()
+}
+
 fn service(spec: Value) -> Vec<String> {
     warnings(&create("Service", json!({ "spec": spec })).unwrap())
 }
@@ -99,4 +103,70 @@ fn kinds_on_their_way_out() {
             "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
         ]
     );
+}
+
+#[test]
+fn annotations_that_a_field_has_taken_the_place_of() {
+    let note = "container.apparmor.security.beta.kubernetes.io/c";
+    let pod = |context: Value| {
+        let container = json!({ "name": "c", "image": "i", "securityContext": context });
+        let metadata = json!({ "annotations": { note: "runtime/default" } });
+        warnings(
+            &create("Pod", json!({ "metadata": metadata, "spec": { "containers": [container] } })).unwrap(),
+        )
+    };
+    let old = r#"deprecated since v1.30; use the "appArmorProfile" field instead"#;
+    assert_eq!(pod(json!({})), [format!("metadata.annotations[{note}]: {old}")]);
+    assert!(pod(json!({ "appArmorProfile": { "type": "RuntimeDefault" } })).is_empty());
+}
+
+#[test]
+fn files_of_a_volume_that_are_in_each_others_way() {
+    let said = |volume: Value| {
+        let spec = json!({ "containers": [{ "name": "c", "image": "i" }], "volumes": [volume] });
+        warnings(&create("Pod", json!({ "spec": spec })).unwrap())
+    };
+    let items = |paths: &[&str]| -> Value {
+        paths.iter().enumerate().map(|(n, path)| json!({ "key": n.to_string(), "path": path })).collect()
+    };
+    let map = |paths: &[&str]| json!({ "name": "v", "configMap": { "name": "m", "items": items(paths) } });
+    assert!(said(map(&["a", "ab", "b/a", "b/c"])).is_empty());
+    let words = r#"volume "v" (ConfigMap "m"): overlapping paths: "#;
+    assert_eq!(said(map(&["a", "b", "a/"])), [format!(r#"{words}"a" with "a""#)]);
+    assert_eq!(said(map(&["a/b", "a"])), [format!(r#"{words}"a" with "a/b""#)]);
+    let sources = json!([
+        { "secret": { "name": "s", "items": items(&["token"]) } },
+        { "serviceAccountToken": { "path": "token" } },
+    ]);
+    assert_eq!(
+        said(json!({ "name": "v", "projected": { "sources": sources } })),
+        [r#"volume "v" (Projected ServiceAccountToken): overlapping paths: "token" with "token""#]
+    );
+}
+
+#[test]
+fn certificates_without_their_key() {
+    let pair = |algorithm| {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        (base64(&certificate.pem()), base64(&key.serialize_pem()))
+    };
+    let said = |certificate: &str, key: &str| {
+        let data = json!({ "tls.crt": certificate, "tls.key": key });
+        warnings(&create("Secret", json!({ "type": "kubernetes.io/tls", "data": data })).unwrap())
+    };
+    let (certificate, key) = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let (_, other) = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let (_, edwards) = pair(&rcgen::PKCS_ED25519);
+    assert!(said(&certificate, &key).is_empty());
+    assert_eq!(said(&certificate, &other), ["tls: private key does not match public key"]);
+    assert_eq!(said(&certificate, &edwards), ["tls: private key type does not match public key type"]);
+    assert!(said(&key, &certificate)[0].ends_with("PEM inputs may have been switched"));
+    let of_certificate = said(&certificate, &certificate);
+    assert_eq!(of_certificate, ["tls: found a certificate rather than a key in the PEM for the private key"]);
+    let nothing = base64("x");
+    assert_eq!(said(&nothing, &key), ["tls: failed to find any PEM data in certificate input"]);
+    assert_eq!(said(&certificate, &nothing), ["tls: failed to find any PEM data in key input"]);
+    let opaque = create("Secret", json!({ "data": { "tls.crt": certificate, "tls.key": other } })).unwrap();
+    assert!(warnings(&opaque).is_empty(), "only of what says that it is for TLS");
 }

@@ -1,4 +1,4 @@
-//! Containers: variables and ports that are there twice, amounts of memory that are no whole bytes.
+//! Containers: annotations that a field has taken the place of, variables and ports that are there twice, amounts of memory that are no whole bytes.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,13 @@ use crate::quantity::Quantity;
 const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const SECCOMP_OLD: &str = r#"non-functional in v1.27+; use the "seccompProfile" field instead"#;
+const APPARMOR_CONTAINER: &str = "container.apparmor.security.beta.kubernetes.io/";
+const APPARMOR_OLD: &str = r#"deprecated since v1.30; use the "appArmorProfile" field instead"#;
 const BYTES: &[&str] = &["memory", "ephemeral-storage"];
 const NANO: i128 = 1_000_000_000;
 
 pub(super) fn all(path: &Path<'_>, meta: &ObjectMeta, spec: &PodSpec, said: &mut Vec<String>) {
-    seccomp(path, meta, spec, said);
+    profiles(path, meta, spec, said);
     let spec_path = path.child("spec");
     let (mut ports, mut names) = (Ports::new(), BTreeMap::new());
     let inits = spec.init_containers.as_deref().unwrap_or_default();
@@ -33,20 +35,24 @@ pub(super) fn all(path: &Path<'_>, meta: &ObjectMeta, spec: &PodSpec, said: &mut
     }
 }
 
-fn seccomp(path: &Path<'_>, meta: &ObjectMeta, spec: &PodSpec, said: &mut Vec<String>) {
+/// Annotations that name a profile where no field does.
+fn profiles(path: &Path<'_>, meta: &ObjectMeta, spec: &PodSpec, said: &mut Vec<String>) {
     let path = path.child("metadata");
     let path = path.child("annotations");
-    let has = |key: &str| meta.annotations.as_ref().is_some_and(|all| all.contains_key(key));
-    let by_field = spec.security_context.as_ref().is_some_and(|c| c.seccomp_profile.is_some());
-    if has(SECCOMP) && !by_field {
-        said.push(format!("{}: {SECCOMP_OLD}", path.key(SECCOMP)));
-    }
-    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
-        let key = format!("{SECCOMP_CONTAINER}{}", container.name);
-        let by_field = container.security_context.as_ref().is_some_and(|c| c.seccomp_profile.is_some());
-        if has(&key) && !by_field {
-            said.push(format!("{}: {SECCOMP_OLD}", path.key(&key)));
+    let mut note = |key: &str, by_field: bool, why: &str| {
+        if !by_field && meta.annotations.as_ref().is_some_and(|all| all.contains_key(key)) {
+            said.push(format!("{}: {why}", path.key(key)));
         }
+    };
+    let pod = spec.security_context.as_ref();
+    note(SECCOMP, pod.is_some_and(|c| c.seccomp_profile.is_some()), SECCOMP_OLD);
+    let of_all = pod.is_some_and(|c| c.app_armor_profile.is_some());
+    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+        let (own, name) = (container.security_context.as_ref(), &container.name);
+        let by_field = own.is_some_and(|c| c.seccomp_profile.is_some());
+        note(&format!("{SECCOMP_CONTAINER}{name}"), by_field, SECCOMP_OLD);
+        let by_field = of_all || own.is_some_and(|c| c.app_armor_profile.is_some());
+        note(&format!("{APPARMOR_CONTAINER}{name}"), by_field, APPARMOR_OLD);
     }
 }
 
