@@ -36,14 +36,8 @@ pub(crate) async fn run(args: AgentArgs) -> Result<(), Failure> {
     let start = Start { mode, node_name: join.node_name.clone(), server, cluster, data_dir: args.data_dir };
     let config = start.worker(&args.node)?;
     lifecycle.spawn_essential("node", svcd_node::run(config, client, notify::ready, lifecycle.token()));
-    let stop = lifecycle.token();
-    lifecycle.spawn("watchdog", async move {
-        stop.run_until_cancelled(notify::keep_alive(|| std::future::ready(true))).await;
-    });
-    let stop = lifecycle.token();
-    lifecycle.spawn("certificate", async move {
-        stop.run_until_cancelled(renewal.run()).await;
-    });
+    lifecycle.spawn_until_stopped("watchdog", notify::keep_alive(|| std::future::ready(true)));
+    lifecycle.spawn_until_stopped("certificate", renewal.run());
     Ok(lifecycle.finish(DRAIN).await?)
 }
 

@@ -1,31 +1,17 @@
 //! What a server shows of itself, and what its admin shows: issued when it starts, and again when two thirds of their lives
 //! are over. Both are of one age, so one time decides. The server's key is in memory only.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use svcd_pki::{AltName, Ca, Identity};
-use tokio_util::sync::CancellationToken;
 
+use crate::data_dir::{Entry, serving_certificate};
 use crate::failure::Failure;
 
 /// How long to wait where renewing failed, on a full disk for example.
 const AGAIN: Duration = Duration::from_secs(60);
-
-/// Where the authority keeps what it keeps.
-pub(crate) fn authority_dir(data_dir: &Path) -> PathBuf {
-    data_dir.join("pki")
-}
-
-/// Where the server's certificate stands for whoever wants to look at it.
-pub(crate) fn serving_path(data_dir: &Path) -> PathBuf {
-    authority_dir(data_dir).join("serving.crt")
-}
-
-pub(crate) fn kubeconfig_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("admin.kubeconfig")
-}
 
 /// A server's certificates.
 pub(crate) struct Certificates {
@@ -58,16 +44,15 @@ impl Certificates {
         Arc::clone(&self.identity)
     }
 
-    /// Renews them until told to stop.
-    pub(crate) async fn keep(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.renew_for_ever()).await;
-    }
-
-    async fn renew_for_ever(&self) {
+    /// Renews them for ever.
+    pub(crate) async fn keep(self) {
         loop {
             match self.identity.certificate() {
                 Ok(certificate) => svcd_runtime::sleep_until(certificate.renewal().into()).await,
-                Err(error) => tracing::warn!(%error, "the server's certificate cannot be read"),
+                Err(error) => {
+                    tracing::warn!(%error, "the server's certificate cannot be read; a new one is issued");
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
             while let Err(error) = self.renew() {
                 tracing::warn!(%error, "certificates could not be renewed; trying again");
@@ -88,7 +73,7 @@ impl Certificates {
         let admin = self.ca.issue_client("kubernetes-admin", &["system:masters"], *validity)?;
         let kubeconfig =
             svcd_pki::kubeconfig(url, self.ca.certificate_pem(), &admin.cert, &admin.key, "svcd");
-        svcd_pki::write_secret(&kubeconfig_path(data_dir), kubeconfig)?;
-        svcd_pki::write_public(&serving_path(data_dir), self.identity.certificate_pem())
+        svcd_pki::write_secret(&Entry::AdminKubeconfig.within(data_dir), kubeconfig)?;
+        svcd_pki::write_public(&serving_certificate(data_dir), self.identity.certificate_pem())
     }
 }

@@ -7,8 +7,8 @@ use svcd_client::Access;
 use svcd_node::Credentials;
 use svcd_pki::Certificate;
 
-use crate::certificates::{authority_dir, kubeconfig_path, serving_path};
 use crate::cli::{CertsArgs, Output};
+use crate::data_dir::{CA_CERTIFICATE, Entry, serving_certificate};
 use crate::failure::Failure;
 
 /// What a certificate is for.
@@ -63,9 +63,9 @@ fn find(data_dir: &Path) -> Result<Vec<Found>, Failure> {
         Ok::<_, Failure>(())
     };
     let plain = |path: &Path| Ok(svcd_pki::read(path)?);
-    add(Kind::Authority, authority_dir(data_dir).join("ca.crt"), &plain)?;
-    add(Kind::Server, serving_path(data_dir), &plain)?;
-    add(Kind::Client, kubeconfig_path(data_dir), &|path| {
+    add(Kind::Authority, Entry::Pki.within(data_dir).join(CA_CERTIFICATE), &plain)?;
+    add(Kind::Server, serving_certificate(data_dir), &plain)?;
+    add(Kind::Client, Entry::AdminKubeconfig.within(data_dir), &|path| {
         let access = Access::from_file(path)
             .map_err(|error| Failure::new(error, "a start of `svcd server` writes it anew"))?;
         Ok(access.certificate)
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn every_certificate_of_a_server_is_listed() {
         let dir = tempfile::tempdir().unwrap();
-        let ca = std::sync::Arc::new(svcd_pki::Ca::load_or_create(&authority_dir(dir.path())).unwrap());
+        let ca = std::sync::Arc::new(svcd_pki::Ca::load_or_create(&Entry::Pki.within(dir.path())).unwrap());
         let wanted = crate::certificates::Wanted {
             data_dir: dir.path().to_owned(),
             names: vec!["localhost".into()],
@@ -153,8 +153,8 @@ mod tests {
     #[test]
     fn a_broken_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(authority_dir(dir.path())).unwrap();
-        std::fs::write(serving_path(dir.path()), "nonsense").unwrap();
+        std::fs::create_dir_all(Entry::Pki.within(dir.path())).unwrap();
+        std::fs::write(serving_certificate(dir.path()), "nonsense").unwrap();
         assert!(find(dir.path()).is_err_and(|failure| format!("{failure:?}").contains("serving.crt")));
     }
 }

@@ -8,6 +8,7 @@ mod certificates;
 mod certs;
 mod check;
 mod cli;
+mod data_dir;
 mod failure;
 mod lab;
 mod memory;

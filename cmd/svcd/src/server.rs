@@ -12,8 +12,9 @@ use svcd_pki::{AltName, Ca, JoinToken};
 use svcd_runtime::Lifecycle;
 use svcd_store::Embedded;
 
-use crate::certificates::{self, Certificates, Wanted};
+use crate::certificates::{Certificates, Wanted};
 use crate::cli::ServerArgs;
+use crate::data_dir::Entry;
 use crate::failure::Failure;
 use crate::snapshot::{Schedule, refuse_unfinished};
 use crate::{address, agent, audit, notify, privileges, ranges, token};
@@ -37,7 +38,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     // From here on there are files; a start that fails takes away what was not there before it.
     let fresh = Fresh::new(&args.data_dir);
     let store = open_store(&args.data_dir)?;
-    let ca = Arc::new(Ca::load_or_create(&certificates::authority_dir(&args.data_dir))?);
+    let ca = Arc::new(Ca::load_or_create(&Entry::Pki.within(&args.data_dir))?);
     let server = format!("https://{advertise}");
     let certificates = Certificates::issue(
         &ca,
@@ -56,13 +57,11 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     let config = svcd_apiserver::Config { audit: audit.clone(), ..api_config(&args, &cluster) };
     let api = ApiServer::new(store.clone(), ca.clone(), config);
     if let Some(schedule) = Schedule::of(&args.snapshots, &args.data_dir, store.clone()) {
-        lifecycle.spawn("snapshots", schedule.keep(lifecycle.token()));
+        lifecycle.spawn_until_stopped("snapshots", schedule.keep());
     }
-    let (stop, watched) = (lifecycle.token(), store.clone());
-    lifecycle.spawn("watchdog", async move {
-        stop.run_until_cancelled(notify::keep_alive(|| notify::commits(watched.clone()))).await;
-    });
-    lifecycle.spawn("certificates", certificates.keep(lifecycle.token()));
+    let watched = store.clone();
+    lifecycle.spawn_until_stopped("watchdog", notify::keep_alive(move || notify::commits(watched.clone())));
+    lifecycle.spawn_until_stopped("certificates", certificates.keep());
     lifecycle.spawn_essential("API server", api.clone().serve(listener, tls, lifecycle.token()));
     let client = kube::Client::new(api.in_process(User::master("system:svcd")), "default");
     let config = controllers_config(&args, &cluster, &ca, advertise);
@@ -70,9 +69,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
         .spawn_essential("controllers", svcd_controllers::run(client.clone(), config, lifecycle.token()));
 
     let token = join_token(client, &args, &ca).await?;
-    println!("The API is at {server}; its admin is you:\n");
-    println!("  export KUBECONFIG={}\n", certificates::kubeconfig_path(&args.data_dir).display());
-    println!("On a worker:\n\n  {}", token::join_line(&server, &token));
+    println!("{}", what_next(&server, &args.data_dir, &token, notify::prints_to_journal()));
 
     if args.no_agent {
         notify::ready();
@@ -94,10 +91,26 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     Ok(ended?)
 }
 
+/// What to type next. The journal is read by more people than the token is for: there it is only said where that is.
+fn what_next(server: &str, data_dir: &Path, token: &JoinToken, in_journal: bool) -> String {
+    let kubeconfig = Entry::AdminKubeconfig.within(data_dir);
+    let (where_it_is, token) = if in_journal {
+        let file = Entry::JoinToken.within(data_dir);
+        (format!(", with the token that is in {} here", file.display()), "TOKEN".to_owned())
+    } else {
+        (String::new(), token.to_string())
+    };
+    format!(
+        "The API is at {server}; its admin is you:\n\n  export KUBECONFIG={}\n\nOn a worker{where_it_is}:\n\n  {}",
+        kubeconfig.display(),
+        token::join_line(server, &token)
+    )
+}
+
 fn open_store(data_dir: &Path) -> Result<Arc<Embedded>, Failure> {
     svcd_pki::ensure_private_dir(data_dir)?;
     refuse_unfinished(data_dir)?;
-    Ok(Arc::new(Embedded::open(data_dir.join("store"), svcd_store::Options::default())?))
+    Ok(Arc::new(Embedded::open(Entry::Store.within(data_dir), svcd_store::Options::default())?))
 }
 
 /// Removes a data directory that was not there before, unless it is kept.
@@ -196,6 +209,22 @@ async fn join_token(client: kube::Client, args: &ServerArgs, ca: &Ca) -> Result<
     let limits = token::Limits { ttl: args.token_ttl, uses: None };
     let token =
         token::create(client, JoinToken::generate(ca.pin()), limits, "printed by svcd server").await?;
-    svcd_pki::write_secret(&args.data_dir.join("join-token"), format!("{token}\n"))?;
+    svcd_pki::write_secret(&Entry::JoinToken.within(&args.data_dir), format!("{token}\n"))?;
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_does_not_get_the_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::load_or_create(dir.path()).unwrap();
+        let token = JoinToken::generate(ca.pin());
+        let said = |in_journal| what_next("https://a:6443", Path::new("/data"), &token, in_journal);
+        assert!(said(false).ends_with(&format!("--token {token}")));
+        assert!(!said(true).contains(&token.to_string()));
+        assert!(said(true).contains("/data/join-token"));
+    }
 }

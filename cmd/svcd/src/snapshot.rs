@@ -14,15 +14,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use svcd_store::snapshot::{Attachment, Contents};
 use svcd_store::{ListRequest, Page, Store};
 
-pub(crate) use self::restore::{UNFINISHED, refuse_unfinished};
+pub(crate) use self::restore::refuse_unfinished;
 pub(crate) use self::schedule::{Schedule, is_of_schedule};
-use crate::certificates::authority_dir;
 use crate::cli::SnapshotCommand;
+use crate::data_dir::{CA_CERTIFICATE, CA_KEY, Entry};
 use crate::failure::Failure;
-
-/// The files of the authority.
-const CERTIFICATE: &str = "ca.crt";
-const KEY: &str = "ca.key";
 
 pub(crate) async fn run(command: SnapshotCommand) -> Result<(), Failure> {
     match command {
@@ -41,10 +37,10 @@ async fn page(store: &dyn Store) -> Result<Page, Failure> {
 /// What belongs to the state besides the store.
 fn attachments(data_dir: &Path) -> Result<Vec<Attachment>, Failure> {
     let read = |name: &str| {
-        let contents = svcd_pki::read(&authority_dir(data_dir).join(name))?.into_bytes();
+        let contents = svcd_pki::read(&Entry::Pki.within(data_dir).join(name))?.into_bytes();
         Ok(Attachment { name: name.to_owned(), contents })
     };
-    [CERTIFICATE, KEY].into_iter().map(read).collect()
+    [CA_CERTIFICATE, CA_KEY].into_iter().map(read).collect()
 }
 
 /// How many of the records are objects of the API.

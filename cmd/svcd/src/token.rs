@@ -14,8 +14,8 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta};
 use svcd_client::{Access, Objects};
 use svcd_pki::JoinToken;
 
-use crate::certificates;
 use crate::cli::TokenCommand;
+use crate::data_dir::Entry;
 use crate::failure::Failure;
 
 const NAMESPACE: &str = "kube-system";
@@ -26,10 +26,10 @@ pub(crate) async fn run(command: TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::Create { at, ttl, uses, description } => {
             let (client, server) = connect(&at.data_dir)?;
-            let ca = svcd_pki::Ca::load_or_create(&certificates::authority_dir(&at.data_dir))?;
+            let ca = svcd_pki::Ca::load_or_create(&Entry::Pki.within(&at.data_dir))?;
             let limits = Limits { ttl, uses };
             let token = create(client, JoinToken::generate(ca.pin()), limits, &description).await?;
-            println!("{}", join_line(&server, &token));
+            println!("{}", join_line(&server, &token.to_string()));
             Ok(())
         }
         TokenCommand::List { at } => list(connect(&at.data_dir)?.0).await,
@@ -38,7 +38,7 @@ pub(crate) async fn run(command: TokenCommand) -> Result<(), Failure> {
 }
 
 /// What to type on a worker.
-pub(crate) fn join_line(server: &str, token: &JoinToken) -> String {
+pub(crate) fn join_line(server: &str, token: &str) -> String {
     format!("svcd agent --join {server} --token {token}")
 }
 
@@ -137,7 +137,7 @@ pub(crate) fn refused(error: kube::Error) -> Failure {
 
 /// A client with the admin's rights, and the server's URL.
 pub(crate) fn connect(data_dir: &Path) -> Result<(Client, String), Failure> {
-    let path = certificates::kubeconfig_path(data_dir);
+    let path = Entry::AdminKubeconfig.within(data_dir);
     let fix = "run this on the control plane as root, with the --data-dir that its `svcd server` has";
     let unusable =
         |error: &dyn std::fmt::Display| Failure::new(format!("cannot use {}: {error}", path.display()), fix);

@@ -8,13 +8,10 @@ use std::path::{Path, PathBuf};
 use svcd_store::Embedded;
 
 use crate::cli::UninstallArgs;
+use crate::data_dir::Entry;
 use crate::failure::Failure;
 use crate::privileges;
-use crate::snapshot::{UNFINISHED, is_of_schedule};
-
-/// What svcd puts into a data directory, besides snapshots.
-const ENTRIES: [&str; 6] = ["store", "pki", "agent", "admin.kubeconfig", "join-token", UNFINISHED];
-const SNAPSHOTS: &str = "snapshots";
+use crate::snapshot::is_of_schedule;
 
 pub(crate) async fn run(args: UninstallArgs) -> Result<(), Failure> {
     privileges::root("uninstall", "it looks at and removes links, routes and forwarding rules")?;
@@ -22,7 +19,7 @@ pub(crate) async fn run(args: UninstallArgs) -> Result<(), Failure> {
 }
 
 async fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
-    if Embedded::is_in_use(args.data_dir.join("store")) {
+    if Embedded::is_in_use(Entry::Store.within(&args.data_dir)) {
         let what = format!("a server is running with {}", args.data_dir.display());
         return Err(Failure::new(what, "stop it first: systemctl stop svcd-server"));
     }
@@ -45,7 +42,7 @@ fn kept(args: &UninstallArgs) -> String {
 
 async fn check(args: &UninstallArgs) -> Result<(), Failure> {
     let mut left = svcd_node::leftovers(&args.data_dir).await?;
-    if Embedded::is_in_use(args.data_dir.join("store")) {
+    if Embedded::is_in_use(Entry::Store.within(&args.data_dir)) {
         left.push(format!("a server that runs with {}", args.data_dir.display()));
     }
     if !args.keep_data {
@@ -62,9 +59,10 @@ async fn check(args: &UninstallArgs) -> Result<(), Failure> {
 
 /// Our files and directories in a data directory that are there.
 fn files(data_dir: &Path) -> Vec<PathBuf> {
-    let saved = fs::read_dir(data_dir.join(SNAPSHOTS)).into_iter().flatten().flatten();
+    let saved = fs::read_dir(Entry::Snapshots.within(data_dir)).into_iter().flatten().flatten();
     let saved = saved.filter(|entry| entry.file_name().to_str().is_some_and(is_of_schedule));
-    let entries = ENTRIES.iter().map(|name| data_dir.join(name)).filter(|path| path.exists());
+    let entries = Entry::ALL.iter().filter(|entry| **entry != Entry::Snapshots);
+    let entries = entries.map(|entry| entry.within(data_dir)).filter(|path| path.exists());
     saved.map(|entry| entry.path()).chain(entries).collect()
 }
 
@@ -74,7 +72,7 @@ fn remove(data_dir: &Path) -> Result<(), Failure> {
         removed.map_err(|error| unremoved(&path, &error))?;
     }
     // What holds something else stays.
-    for dir in [data_dir.join(SNAPSHOTS), data_dir.to_owned()] {
+    for dir in [Entry::Snapshots.within(data_dir), data_dir.to_owned()] {
         remove_if_empty(&dir).map_err(|error| unremoved(&dir, &error))?;
     }
     Ok(())
@@ -109,7 +107,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         fs::create_dir_all(data.join("store/log")).unwrap();
-        fs::create_dir_all(data.join(SNAPSHOTS)).unwrap();
+        fs::create_dir_all(Entry::Snapshots.within(&data)).unwrap();
         for file in
             ["admin.kubeconfig", "snapshots/svcd-20231114T221320Z.snapshot", "snapshots/mine", "photo"]
         {
@@ -120,7 +118,7 @@ mod tests {
         assert_eq!(files(&data), [""; 0].map(PathBuf::from));
         assert!(data.join("photo").exists() && data.join("snapshots/mine").exists());
         fs::remove_file(data.join("photo")).unwrap();
-        fs::remove_dir_all(data.join(SNAPSHOTS)).unwrap();
+        fs::remove_dir_all(Entry::Snapshots.within(&data)).unwrap();
         remove(&data).unwrap();
         assert!(!data.exists());
         remove(&data).unwrap();

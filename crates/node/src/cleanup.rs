@@ -8,11 +8,11 @@ use ipnet::Ipv4Net;
 
 use crate::config::BRIDGE;
 use crate::ledger::Ledger;
-use crate::{Error, lock, pods};
+use crate::{AGENT_DIR, Error, lock, pods};
 
 /// Removes all that an agent with this data directory has left. Refused while one runs.
 pub async fn cleanup(data_dir: &Path) -> Result<(), Error> {
-    let agent_dir = data_dir.join("agent");
+    let agent_dir = data_dir.join(AGENT_DIR);
     let _lock = if agent_dir.exists() { Some(lock::hold(&agent_dir)?) } else { None };
     let network = network(&agent_dir);
     let mut failures = Vec::new();

@@ -10,6 +10,8 @@ use svcd_runtime::{Metrics, Readiness};
 
 use crate::{ClusterInfo, Error};
 
+/// The name of the node's own directory in a data directory.
+pub const AGENT_DIR: &str = "agent";
 /// The pods' bridge.
 pub(crate) const BRIDGE: &str = "svcd0";
 
@@ -123,7 +125,7 @@ impl Config {
 
     /// The agent's own directory.
     pub(crate) fn agent_dir(&self) -> PathBuf {
-        self.data_dir.join("agent")
+        self.data_dir.join(AGENT_DIR)
     }
 
     /// What `/configz` shows.

@@ -36,7 +36,7 @@ pub use agent::run;
 pub use cleanup::cleanup;
 pub use client::connect;
 pub use cluster::{ClusterInfo, PortRange, Ranges};
-pub use config::{Config, Heartbeat, Role, control_plane_taint};
+pub use config::{AGENT_DIR, Config, Heartbeat, Role, control_plane_taint};
 pub use error::Error;
 pub use join::{Credentials, JoinConfig, JoinError, ServerUrl, join};
 pub use leftovers::leftovers;

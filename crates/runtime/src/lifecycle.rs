@@ -84,6 +84,14 @@ impl Lifecycle {
         });
     }
 
+    /// Spawns a task that the order to stop ends, wherever it is.
+    pub fn spawn_until_stopped<T>(&self, name: &'static str, task: impl Future<Output = T> + Send + 'static) {
+        let stop = self.token();
+        self.spawn(name, async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
     /// Waits for the order to stop, then for every task. The first essential task that ended is the error; else tasks that
     /// are still running at the deadline are.
     pub async fn finish(&self, deadline: Duration) -> Result<(), Error> {
@@ -133,6 +141,14 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn the_order_to_stop_ends_what_would_go_on() {
+        let life = Lifecycle::default();
+        life.spawn_until_stopped("endless", std::future::pending::<()>());
+        life.token().cancel();
+        life.finish(LONG).await.unwrap();
+    }
 
     #[tokio::test]
     async fn an_essential_task_ends_the_process_with_its_reason() {

@@ -7,25 +7,24 @@ use std::path::{Path, PathBuf};
 use svcd_store::Embedded;
 use svcd_store::snapshot::Contents;
 
-use super::{CERTIFICATE, KEY, objects};
-use crate::certificates::authority_dir;
+use super::objects;
+use crate::data_dir::{CA_CERTIFICATE, CA_KEY, Entry};
 use crate::failure::Failure;
 
-/// Stands in a data directory while a restore is under way: without the rest a server would begin an empty cluster.
-pub(crate) const UNFINISHED: &str = "RESTORING";
 /// What an empty data directory may have: our own snapshots, and what file systems put at their top.
-const HARMLESS: [&str; 2] = ["snapshots", "lost+found"];
+const HARMLESS: [&str; 2] = [Entry::Snapshots.name(), "lost+found"];
 
 pub(super) fn restore(file: &Path, data_dir: &Path) -> Result<(), Failure> {
     let contents = read(file)?;
     let authority = authority(&contents, file)?;
     refuse_occupied(data_dir)?;
     svcd_pki::ensure_private_dir(data_dir)?;
-    svcd_pki::write_secret(&data_dir.join(UNFINISHED), "")?;
+    svcd_pki::write_secret(&Entry::Restoring.within(data_dir), "")?;
     let (revision, objects) = (contents.head.revision, objects(&contents));
     write(&authority, data_dir)?;
-    Embedded::restore(data_dir.join("store"), contents.records, revision)?;
-    fs::remove_file(data_dir.join(UNFINISHED)).map_err(|error| Failure::new(error, "remove it by hand"))?;
+    Embedded::restore(Entry::Store.within(data_dir), contents.records, revision)?;
+    fs::remove_file(Entry::Restoring.within(data_dir))
+        .map_err(|error| Failure::new(error, "remove it by hand"))?;
     println!("restored revision {revision}, {objects} objects, into {}", data_dir.display());
     println!("Start `svcd server` with the flags that the saved one had; its nodes come back by themselves.");
     Ok(())
@@ -33,7 +32,7 @@ pub(super) fn restore(file: &Path, data_dir: &Path) -> Result<(), Failure> {
 
 /// Refuses a data directory in which a restore did not come to its end.
 pub(crate) fn refuse_unfinished(data_dir: &Path) -> Result<(), Failure> {
-    let mark = data_dir.join(UNFINISHED);
+    let mark = Entry::Restoring.within(data_dir);
     if mark.exists() {
         let what = format!("a restore into {} did not come to its end", data_dir.display());
         return Err(Failure::new(what, "remove what is in it, and restore again"));
@@ -62,17 +61,19 @@ fn authority<'a>(contents: &'a Contents, file: &Path) -> Result<[(&'static str, 
         let missing = || unusable(file, &format!("{name} is not in it"));
         found.map(|found| (name, found.contents.as_slice())).ok_or_else(missing)
     };
-    if let Some(unknown) = contents.files.iter().find(|found| ![CERTIFICATE, KEY].contains(&&*found.name)) {
+    if let Some(unknown) =
+        contents.files.iter().find(|found| ![CA_CERTIFICATE, CA_KEY].contains(&&*found.name))
+    {
         return Err(unusable(file, &format!("{:?} in it is unknown to this version", unknown.name)));
     }
-    Ok([find(KEY)?, find(CERTIFICATE)?])
+    Ok([find(CA_KEY)?, find(CA_CERTIFICATE)?])
 }
 
 fn write(authority: &[(&'static str, &[u8])], data_dir: &Path) -> Result<(), Failure> {
-    let dir = authority_dir(data_dir);
+    let dir = Entry::Pki.within(data_dir);
     svcd_pki::ensure_private_dir(&dir)?;
     for (name, contents) in authority {
-        let write = if *name == KEY { svcd_pki::write_secret } else { svcd_pki::write_public };
+        let write = if *name == CA_KEY { svcd_pki::write_secret } else { svcd_pki::write_public };
         write(&dir.join(name), contents)?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use svcd_store::{Embedded, OpenError, Options, Page};
 
 use super::restore::refuse_unfinished;
 use super::{attachments, now, page};
+use crate::data_dir::Entry;
 use crate::failure::Failure;
 use crate::token;
 
@@ -46,7 +47,7 @@ fn print(mut pieces: impl Iterator<Item = Vec<u8>>) -> Result<(), Failure> {
 
 /// The whole store at one revision.
 async fn state(data_dir: &Path) -> Result<Page, Failure> {
-    let store = data_dir.join("store");
+    let store = Entry::Store.within(data_dir);
     if !store.is_dir() {
         let what = format!("there is no server's store in {}", data_dir.display());
         return Err(Failure::new(

@@ -11,10 +11,10 @@ use k8s_openapi::jiff::civil::DateTime;
 use k8s_openapi::jiff::tz::TimeZone;
 use svcd_store::Store;
 use svcd_store::snapshot::pieces;
-use tokio_util::sync::CancellationToken;
 
 use super::{attachments, now, page};
 use crate::cli::ScheduleArgs;
+use crate::data_dir::Entry;
 use crate::failure::Failure;
 
 /// How long to wait at most where saving failed, on a full disk for example.
@@ -33,18 +33,14 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// The one that was asked for, if one was.
     pub(crate) fn of(args: &ScheduleArgs, data_dir: &Path, store: Arc<dyn Store>) -> Option<Self> {
-        let dir = args.snapshot_dir.clone().unwrap_or_else(|| data_dir.join("snapshots"));
+        let dir = args.snapshot_dir.clone().unwrap_or_else(|| Entry::Snapshots.within(data_dir));
         let keep = usize::try_from(args.snapshot_keep).unwrap_or(usize::MAX);
         let every = args.snapshot_every?;
         Some(Self { store, data_dir: data_dir.to_owned(), dir, every, keep })
     }
 
-    /// Saves until told to stop.
-    pub(crate) async fn keep(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.save_for_ever()).await;
-    }
-
-    async fn save_for_ever(&self) {
+    /// Saves for ever.
+    pub(crate) async fn keep(self) {
         loop {
             // One of a clock that ran ahead says nothing of when the next is due.
             let last = made_in(&self.dir).into_iter().map(|(time, _)| time).rfind(|time| *time <= now());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::JoinError;
-use crate::ClusterInfo;
+use crate::{AGENT_DIR, ClusterInfo};
 
 /// A node's identity in its cluster.
 #[derive(Clone, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Credentials {
     /// Where they are kept under a data directory.
     #[must_use]
     pub fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("agent").join("credentials.json")
+        data_dir.join(AGENT_DIR).join("credentials.json")
     }
 
     /// Reads them; `None` when this machine has never joined.
