@@ -2,7 +2,7 @@
 //!
 //! A magic line with the format's number, then frames: a head, files, records in key order, and an end that counts them.
 //! Every frame has a checksum, so what is damaged, cut off or of a newer format is found out before anything of it is used.
-//! [`pieces`] writes, [`Decoder`] reads piecewise, [`Contents::read`] reads all and checks all.
+//! [`pieces`] writes, [`Decoder`] reads piecewise, [`Assembler`] and [`Contents::read`] read all and check all.
 //! Refuses: to know what the bytes mean, and to read a state that is not whole.
 
 mod decode;
@@ -11,7 +11,7 @@ mod encode;
 use std::io::Read;
 use std::sync::Arc;
 
-pub use decode::{Decoder, Part};
+use decode::{Decoder, Part};
 pub use encode::pieces;
 
 use crate::{Record, Revision};
@@ -106,26 +106,53 @@ impl Contents {
     /// # Errors
     /// [`SnapshotError`]; nothing of it can be trusted then.
     pub fn read(mut source: impl Read) -> Result<Self, SnapshotError> {
-        let mut decoder = Decoder::default();
-        let (mut head, mut files, mut records) = (None, Vec::new(), Vec::new());
+        let mut assembler = Assembler::default();
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            while let Some(part) = decoder.part()? {
-                match part {
-                    Part::Head(found) => head = Some(found),
-                    Part::File(file) => files.push(file),
-                    Part::Records(more) => records.extend(more),
-                }
-            }
             match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => decoder.feed(&buffer[..count]),
+                Ok(0) => return assembler.finish(),
+                Ok(count) => assembler.feed(&buffer[..count])?,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let size = decoder.finish()?;
-        Ok(Self { head: head.ok_or(SnapshotError::Torn)?, files, records, size })
+    }
+}
+
+/// Puts a snapshot together that arrives in pieces.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    decoder: Decoder,
+    head: Option<Head>,
+    files: Vec<Attachment>,
+    records: Vec<Arc<Record>>,
+}
+
+impl Assembler {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] as soon as it is known that it is not whole.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<(), SnapshotError> {
+        self.decoder.feed(piece);
+        while let Some(part) = self.decoder.part()? {
+            match part {
+                Part::Head(head) => self.head = Some(head),
+                Part::File(file) => self.files.push(file),
+                Part::Records(more) => self.records.extend(more),
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole, when nothing more is to come.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when it is not whole.
+    pub fn finish(self) -> Result<Contents, SnapshotError> {
+        let size = self.decoder.finish()?;
+        let head = self.head.ok_or(SnapshotError::Torn)?;
+        Ok(Contents { head, files: self.files, records: self.records, size })
     }
 }
 

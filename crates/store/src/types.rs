@@ -135,7 +135,7 @@ pub struct Event {
     pub previous: Option<Arc<Record>>,
 }
 
-/// Which records [`Store::list`] returns.
+/// Which records [`Store::list`](crate::Store::list) returns.
 #[derive(Clone, Debug, Default)]
 pub struct ListRequest {
     /// Only keys that begin with this.

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use kube::client::Body;
-use svcd_store::snapshot::{Decoder, Part, SnapshotError, pieces};
+use svcd_store::snapshot::{Assembler, SnapshotError, pieces};
 use svcd_store::{Embedded, OpenError, Options, Page};
 
 use super::restore::refuse_unfinished;
@@ -86,21 +86,12 @@ async fn receive(body: Body) -> Result<Page, Failure> {
         )
     };
     let mut body = std::pin::pin!(body);
-    let mut decoder = Decoder::default();
-    let (mut revision, mut records) = (None, Vec::new());
+    let mut assembler = Assembler::default();
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|error| Failure::new(format!("the server broke off: {error}"), "try again"))?;
-        decoder.feed(frame.data_ref().map_or(&[], |data| data));
-        while let Some(part) = decoder.part().map_err(broken)? {
-            match part {
-                Part::Head(head) => revision = Some(head.revision),
-                Part::Records(more) => records.extend(more),
-                Part::File(_) => {}
-            }
-        }
+        assembler.feed(frame.data_ref().map_or(&[], |data| data)).map_err(broken)?;
     }
-    decoder.finish().map_err(broken)?;
-    let revision = revision.ok_or_else(|| broken(SnapshotError::Torn))?;
-    Ok(Page { records, revision, remaining: 0 })
+    let contents = assembler.finish().map_err(broken)?;
+    Ok(Page { records: contents.records, revision: contents.head.revision, remaining: 0 })
 }

@@ -16,7 +16,7 @@ const AFTER_THE_END: &str = "there is something after the end";
 
 /// A part of a snapshot.
 #[derive(Debug)]
-pub enum Part {
+pub(super) enum Part {
     /// The first.
     Head(Head),
     /// A file.
@@ -27,7 +27,7 @@ pub enum Part {
 
 /// Takes a snapshot apart.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub(super) struct Decoder {
     waiting: Vec<u8>,
     /// How many bytes were taken.
     taken: u64,
@@ -41,7 +41,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// Takes the next bytes.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.waiting.extend_from_slice(bytes);
     }
 
@@ -49,7 +49,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`SnapshotError`]; there is no way on then.
-    pub fn part(&mut self) -> Result<Option<Part>, SnapshotError> {
+    pub(super) fn part(&mut self) -> Result<Option<Part>, SnapshotError> {
         if !self.begun && !self.begin()? {
             return Ok(None);
         }
@@ -66,7 +66,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`SnapshotError::Torn`] where something is missing, [`SnapshotError::Damaged`] where something is too much.
-    pub fn finish(self) -> Result<u64, SnapshotError> {
+    pub(super) fn finish(self) -> Result<u64, SnapshotError> {
         if !self.ended {
             return Err(SnapshotError::Torn);
         }
