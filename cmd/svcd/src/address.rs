@@ -10,16 +10,24 @@ use crate::failure::Failure;
 /// listened on.
 pub(crate) fn advertised(given: Option<IpAddr>, listen: SocketAddr) -> Result<SocketAddr, Failure> {
     let listened = Some(listen.ip()).filter(|ip| !ip.is_unspecified());
-    let found = given.or(listened).or_else(choose);
+    let found = given.or(listened).or_else(|| {
+        let Choice { address, reason } = svcd_check::advertised()?;
+        tracing::info!(%address, reason, "others are told to call this address");
+        Some(address)
+    });
     let none =
         || Failure::new("this machine has no address but loopback", "give one with --advertise-address");
     Ok(SocketAddr::new(found.ok_or_else(none)?, listen.port()))
 }
 
-fn choose() -> Option<IpAddr> {
-    let Choice { address, reason } = svcd_check::advertised()?;
-    tracing::info!(%address, reason, "others are told to call this address");
-    Some(address)
+/// Whether svcd chooses, so that another address may take its place.
+pub(crate) fn is_chosen(given: Option<IpAddr>, listen: SocketAddr) -> bool {
+    given.is_none() && listen.ip().is_unspecified()
+}
+
+/// The address that svcd would choose now.
+pub(crate) fn choose() -> Option<IpAddr> {
+    svcd_check::advertised().map(|choice| choice.address)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use svcd_runtime::Lifecycle;
 
 use crate::cli::{AgentArgs, NodeArgs};
 use crate::failure::Failure;
+use crate::moves::Moves;
 use crate::{names, notify, privileges};
 
 /// How long everything may take to end in order.
@@ -35,10 +36,15 @@ pub(crate) async fn run(args: AgentArgs) -> Result<(), Failure> {
     let renewal = Renewal::new(join.clone(), credentials, client.clone(), connections);
     let start = Start { mode, node_name: join.node_name.clone(), server, cluster, data_dir: args.data_dir };
     let config = start.worker(&args.node)?;
+    let moves = Moves::default();
+    if args.node.node_ip.is_none() {
+        let choose = move || svcd_node::pick_address(server, None);
+        moves.watch(&lifecycle, choose()?, move || choose().ok());
+    }
     lifecycle.spawn_essential("node", svcd_node::run(config, client, notify::ready, lifecycle.token()));
     lifecycle.spawn_until_stopped("watchdog", notify::keep_alive(|| std::future::ready(true)));
     lifecycle.spawn_until_stopped("certificate", renewal.run());
-    Ok(lifecycle.finish(DRAIN).await?)
+    moves.conclude(lifecycle.finish(DRAIN).await)
 }
 
 fn join_config(args: &AgentArgs) -> Result<JoinConfig, Failure> {

@@ -12,6 +12,7 @@ mod data_dir;
 mod failure;
 mod lab;
 mod memory;
+mod moves;
 mod names;
 mod notify;
 mod privileges;

@@ -16,6 +16,7 @@ use crate::certificates::{Certificates, Wanted};
 use crate::cli::ServerArgs;
 use crate::data_dir::Entry;
 use crate::failure::Failure;
+use crate::moves::Moves;
 use crate::snapshot::{Schedule, refuse_unfinished};
 use crate::{address, agent, audit, notify, privileges, ranges, token};
 
@@ -29,7 +30,8 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
         privileges::check("server")?;
     }
     let node_name = agent::node_name(args.node.node_name.as_deref())?;
-    let advertise = address::advertised(args.advertise_address.or(args.node.node_ip), args.listen)?;
+    let given = args.advertise_address.or(args.node.node_ip);
+    let advertise = address::advertised(given, args.listen)?;
     ranges::check_advertised(&cluster, advertise.ip())?;
     if !args.no_agent {
         agent::check_addresses(&args.node)?;
@@ -58,6 +60,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     let api = ApiServer::new(store.clone(), ca.clone(), config);
     if let Some(schedule) = Schedule::of(&args.snapshots, &args.data_dir, store.clone()) {
         lifecycle.spawn_until_stopped("snapshots", schedule.keep());
+    }
+    let moves = Moves::default();
+    if address::is_chosen(given, args.listen) {
+        moves.watch(&lifecycle, advertise.ip(), address::choose);
     }
     let watched = store.clone();
     lifecycle.spawn_until_stopped("watchdog", notify::keep_alive(move || notify::commits(watched.clone())));
@@ -88,7 +94,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
         audit.inspect(svcd_apiserver::AuditLog::close);
     });
     closing.await.map_err(|e| Failure::new(e, ""))?;
-    Ok(ended?)
+    moves.conclude(ended)
 }
 
 /// What to type next. The journal is read by more people than the token is for: there it is only said where that is.

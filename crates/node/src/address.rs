@@ -9,7 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use crate::Error;
 
 /// The node's address: the one given if it can be one, else the one that the route to the server has.
-pub(crate) fn pick(server: SocketAddr, given: Option<IpAddr>) -> Result<IpAddr, Error> {
+///
+/// # Errors
+/// [`Error::NoRoute`] when no route leads to the server, [`Error::BadAddress`] when other nodes could not use it.
+pub fn pick(server: SocketAddr, given: Option<IpAddr>) -> Result<IpAddr, Error> {
     let address = match given {
         Some(address) => check_ours(address)?,
         None => toward(server).map_err(|source| Error::NoRoute { server, source })?,

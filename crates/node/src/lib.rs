@@ -32,6 +32,7 @@ mod services;
 mod system;
 mod watch;
 
+pub use address::pick as pick_address;
 pub use agent::run;
 pub use cleanup::cleanup;
 pub use client::connect;

@@ -10,6 +10,7 @@ mod e_certificates;
 mod e_check;
 mod e_cluster;
 mod e_crashes;
+mod e_moves;
 mod e_service;
 mod e_snapshots;
 mod e_uninstall;
