@@ -1,13 +1,14 @@
 //! Where load balancers ask whether this node serves a Service (`healthCheckNodePort`): a port for each such Service, with
 //! kube-proxy's answers: 200 while a ready endpoint is here and the proxy keeps up with changes, 503 otherwise.
 //!
-//! Promises: ports follow the Services; one that cannot be had is told as an Event, and tried again until it can.
+//! Promises: ports follow the Services; one that cannot be had is told once, as an Event, and tried again until it can.
+
+mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -18,14 +19,13 @@ use svcd_svcmap::{HealthCheck, ServiceName, Update};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::refusals::Refusals;
 use crate::services::Forwarder;
 
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
-/// How long to wait after a port could not be had, doubled each time.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// Whether rules in the kernel are in step with the Services.
 pub(crate) type ProxyIsHealthy = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -49,7 +49,7 @@ pub(crate) struct HealthChecks {
     report: Report,
     wanted: BTreeMap<ServiceName, HealthCheck>,
     open: BTreeMap<ServiceName, Open>,
-    failures: u32,
+    refused: Refusals,
     inlet: mpsc::UnboundedReceiver<Update>,
 }
 
@@ -70,7 +70,7 @@ impl HealthChecks {
             report,
             wanted: BTreeMap::new(),
             open: BTreeMap::new(),
-            failures: 0,
+            refused: Refusals::default(),
             inlet,
         };
         (checks, Inlet(sender))
@@ -79,14 +79,14 @@ impl HealthChecks {
     /// Runs until the other end of the inlet is gone.
     pub(crate) async fn run(mut self) {
         loop {
-            let is_complete = self.settle().await;
-            let retry = FIRST_RETRY.saturating_mul(1 << self.failures.min(6)).min(LONGEST_RETRY);
+            self.settle().await;
+            let due = self.refused.next();
             tokio::select! {
                 update = self.inlet.recv() => match update {
                     Some(update) => self.take(&update),
                     None => return,
                 },
-                () = tokio::time::sleep(retry), if !is_complete => self.failures += 1,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
     }
@@ -110,10 +110,9 @@ impl HealthChecks {
         }
     }
 
-    /// Wanted minus open, open minus wanted; true when all are open.
-    async fn settle(&mut self) -> bool {
+    /// Wanted minus open, open minus wanted.
+    async fn settle(&mut self) {
         let names: BTreeSet<_> = self.open.keys().chain(self.wanted.keys()).cloned().collect();
-        let mut is_complete = true;
         // A port may move from one Service to another: those that go are closed first.
         for name in &names {
             let wanted = self.wanted.get(name);
@@ -125,23 +124,25 @@ impl HealthChecks {
         }
         for name in &names {
             let Some(wanted) = self.wanted.get(name).copied() else { continue };
-            if !self.open.contains_key(name) {
-                match self.open(name, wanted.port).await {
-                    Ok(open) => drop(self.open.insert(name.clone(), open)),
-                    Err(error) => {
-                        is_complete = false;
-                        self.tell(name, wanted.port, &error);
-                    }
-                }
+            if !self.open.contains_key(name) && self.refused.may_try(name, wanted.port, Instant::now()) {
+                self.try_open(name, wanted.port).await;
             }
             if let Some(open) = self.open.get(name) {
                 open.local.store(wanted.local, Ordering::Relaxed);
             }
         }
-        if is_complete {
-            self.failures = 0;
+        self.refused.keep(|name| self.wanted.contains_key(name) && !self.open.contains_key(name));
+    }
+
+    async fn try_open(&mut self, name: &ServiceName, port: u16) {
+        match self.open(name, port).await {
+            Ok(open) => drop(self.open.insert(name.clone(), open)),
+            Err(error) => {
+                if self.refused.note(name, port, error.to_string(), Instant::now()) {
+                    self.tell(name, port, &error);
+                }
+            }
         }
-        is_complete
     }
 
     /// Ends a port, and waits until it is free.
@@ -150,6 +151,7 @@ impl HealthChecks {
         serving.abort();
         // However it ended, its listener is gone.
         let _ = serving.await;
+        self.refused.freed(port, Instant::now());
         tracing::info!(namespace = %name.namespace, name = %name.name, port, "health-check port closed");
     }
 
@@ -195,7 +197,7 @@ fn answer(service: &ServiceName, local: usize, proxy_is_healthy: bool) -> Respon
 mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
-    use std::time::Instant;
+    use std::time::Duration;
 
     use serde_json::Value;
     use svcd_svcmap::{Endpoint, Entry, Protocol, Service, ServiceKind, TrafficPolicy};
@@ -312,6 +314,12 @@ mod tests {
             assert!(start.elapsed() < DEADLINE);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        // Others change meanwhile, and it is not said again.
+        for n in 0..20 {
+            inlet.apply(changed("other", Some(entry("other", free_port(), &["here"]))));
+            tokio::time::sleep(Duration::from_millis(10 * (n % 3))).await;
+        }
+        assert_eq!(told.lock().unwrap().len(), 1);
         let message = told.lock().unwrap()[0].clone();
         assert!(message.contains("node here failed to start healthcheck \"ns/web\""), "{message}");
         drop(blocker);
