@@ -10,6 +10,7 @@ from .traffic import Traffic
 
 DNS = "10.96.0.10"
 NAME = "web.default.svc.cluster.local"
+MAIN = "systemctl show -P MainPID svcd-agent"
 
 
 def refused(site):
@@ -92,6 +93,21 @@ def half_installed(site):
     site.playbooks.run("site.yml")
     site.wait_until_ready()
     site.wait_until_answered(broken, f"http://{site.cluster.virtual_address()}/")
+
+
+def watchdog(site):
+    """An svcd that hangs is started anew by systemd; until then and afterwards its machine forwards, and its pods go on."""
+    worker, address, pods = site.workers[0], site.cluster.virtual_address(), site.cluster.pods()
+    hung = worker.run(MAIN).strip()
+    started = time.monotonic()
+    worker.run(f"kill -STOP {hung}")
+    answering(worker, address)
+    eventually("another process in place of one that hangs", lambda: worker.run(MAIN).strip() not in (hung, "0"), 240)
+    spent = time.monotonic() - started
+    site.wait_until_ready()
+    if site.cluster.pods() != pods:
+        raise Failed(f"pods were {pods} and are {site.cluster.pods()}")
+    return f"another process after {spent:.0f} s"
 
 
 def power_cut(site):
@@ -186,4 +202,4 @@ def expect_as_before(site):
 
 
 ALL = {step.__name__: step for step in (
-    refused, install, again, reach, half_installed, power_cut, worker_cut, upgrade, backup, reset)}
+    refused, install, again, reach, half_installed, watchdog, power_cut, worker_cut, upgrade, backup, reset)}
