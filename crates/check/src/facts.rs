@@ -1,7 +1,7 @@
 //! What a machine is like, as plain values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -28,6 +28,8 @@ pub struct Facts {
     pub routes: Vec<Route>,
     /// The address that the node would have if none were given.
     pub address: Option<IpAddr>,
+    /// Another machine at that address.
+    pub twin: Option<Twin>,
     /// Who resolves names.
     pub resolvers: Option<Resolvers>,
     /// Names of running programs.
@@ -78,6 +80,17 @@ pub struct Interface {
     pub name: String,
     /// Its IPv4 addresses.
     pub addresses: Vec<Ipv4Net>,
+}
+
+/// Another machine that has an address of this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// This machine's link on which the other was heard.
+    pub interface: String,
+    /// The other's hardware address.
+    pub hardware: String,
 }
 
 /// A route.

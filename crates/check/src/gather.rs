@@ -5,11 +5,13 @@ mod firewall;
 mod network;
 mod probe;
 mod sockets;
+mod twin;
 
 pub use network::advertised;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use svcd_dns::ResolvConf;
@@ -56,10 +58,16 @@ pub async fn gather(plan: &Plan) -> Facts {
     };
     facts.clock = clock::ask(plan.join.as_ref()).await;
     facts.address = network::address(plan).await;
-    let look =
-        tokio::task::spawn_blocking(move || (firewall::look(), if root { probe::all() } else { Vec::new() }));
-    if let Ok((firewall, probes)) = look.await {
-        (facts.firewall, facts.probes) = (firewall, probes);
+    let address = plan.node_ip.or(facts.address);
+    let look = tokio::task::spawn_blocking(move || {
+        let twin = match address {
+            Some(IpAddr::V4(address)) => twin::of(address),
+            _ => None,
+        };
+        (firewall::look(), if root { probe::all() } else { Vec::new() }, twin)
+    });
+    if let Ok(found) = look.await {
+        (facts.firewall, facts.probes, facts.twin) = found;
     }
     facts
 }
@@ -74,7 +82,7 @@ fn parameters() -> BTreeMap<String, String> {
     found.collect()
 }
 
-fn name_servers(path: &str) -> Vec<std::net::IpAddr> {
+fn name_servers(path: &str) -> Vec<IpAddr> {
     ResolvConf::parse(&read(path)).name_servers
 }
 

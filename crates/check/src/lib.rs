@@ -16,6 +16,7 @@ use ipnet::Ipv4Net;
 
 pub use facts::{
     Clock, Facts, Firewall, Interface, Listener, Policy, Probe, Protocol, Resolvers, Route, SERVICE_PROBE,
+    Twin,
 };
 pub use finding::{Finding, Severity};
 pub use gather::{advertised, gather};

@@ -13,7 +13,7 @@ use crate::{Facts, Finding, Plan};
 type Rule = fn(&Plan, &Facts) -> Vec<Finding>;
 
 /// Every check, in the order in which it is told.
-const RULES: [(&str, Rule); 13] = [
+const RULES: [(&str, Rule); 14] = [
     ("rights", kernel::rights),
     ("kernel", kernel::features),
     ("parameters", kernel::parameters),
@@ -23,6 +23,7 @@ const RULES: [(&str, Rule); 13] = [
     ("clock", machine::clock),
     ("ports", ports::taken),
     ("addresses", network::addresses),
+    ("twins", network::twins),
     ("ranges", network::ranges),
     ("resolver", network::resolver),
     ("firewall", firewall::filters),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use crate::{Facts, Finding, Interface, Plan, Role};
+use crate::{Facts, Finding, Interface, Plan, Role, Twin};
 
 /// What VirtualBox and QEMU give the first interface of every machine, all the same.
 const NAT: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -51,6 +51,13 @@ fn is_outward(name: &str) -> bool {
     let inner =
         ["docker", "br-", "virbr", "veth", "cni", "cali", "flannel", "cilium", "lxc", "lxdbr", "podman"];
     !matches!(name, "lo" | OUR_BRIDGE) && !inner.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Another machine at this one's address: each takes packets that were meant for the other.
+pub(super) fn twins(_: &Plan, facts: &Facts) -> Vec<Finding> {
+    let Some(Twin { address, interface, hardware }) = &facts.twin else { return Vec::new() };
+    let message = format!("{address} is also the address of another machine on {interface} ({hardware})");
+    vec![Finding::error("twins", message, "give one of the two another address")]
 }
 
 pub(super) fn addresses(plan: &Plan, facts: &Facts) -> Vec<Finding> {
@@ -188,6 +195,21 @@ mod tests {
         assert_eq!(addresses(&wrong, &facts)[0].severity, Severity::Error);
         facts.address = None;
         assert_eq!(addresses(&plan(Role::Server), &facts)[0].severity, Severity::Error);
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_has_too_is_told_with_who() {
+        let (address, hardware) = ([192, 168, 56, 11].into(), "02:00:00:00:00:01".to_owned());
+        let twin = Some(Twin { address, interface: "eth0".to_owned(), hardware });
+        let facts = Facts { twin, ..well() };
+        assert_eq!(
+            told(&plan(Role::Agent), &facts),
+            [(
+                "twins",
+                Severity::Error,
+                "192.168.56.11 is also the address of another machine on eth0 (02:00:00:00:00:01)".to_owned()
+            )]
+        );
     }
 
     #[test]
