@@ -5,7 +5,8 @@
 # virtual machines need.
 set -euo pipefail
 
-as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+# shellcheck source=tests/debian.sh
+. "$(dirname "$0")/debian.sh"
 
 # install PAIRS [OPTION…]: a pair is a program, and the Debian or Ubuntu package that has it.
 install() {
@@ -48,17 +49,11 @@ fi
 
 # kubectl: this release's own package, or Debian stable's where it has none (Debian 12 only has 1.20).
 kubectl_from_stable() {
-    local work mirror options
+    local work code=0
     work=$(mktemp -d)
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 'debian/$') || return 1
-    mkdir -p "$work/lists/partial" "$work/partial"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$work/list"
-    options=(-o "Dir::Etc::sourcelist=$work/list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$work/lists"
-        -o Dir::State::status=/dev/null -o APT::Sandbox::User=root)
-    as_root apt-get "${options[@]}" update -qq
-    (cd "$work" && apt-get "${options[@]}" download -qq kubectl)
-    dpkg-deb --fsys-tarfile "$work"/kubectl_*.deb | as_root tar -x -C /usr/local/bin --strip-components=3 ./usr/bin/kubectl
-    as_root rm -rf "$work"
+    { unpack trixie "$work" kubectl && as_root install -m 755 -t /usr/local/bin "$work/usr/bin/kubectl"; } || code=$?
+    rm -rf "$work"
+    return $code
 }
 if ! command -v kubectl >/dev/null; then
     echo "installing: kubectl"

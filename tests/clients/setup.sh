@@ -7,31 +7,12 @@
 set -uo pipefail
 cd "$(dirname "$0")"
 cache=${SVCD_TEST_CACHE:-/var/cache/svcd-tests}
+# shellcheck source=tests/debian.sh
+. ../debian.sh
 
-as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 if ! mkdir -p "$cache" 2>/dev/null || [ ! -w "$cache" ]; then
     as_root install -d -o "$(id -u)" -g "$(id -g)" "$cache"
 fi
-
-# Unpacks packages of another suite of Debian, read from the same mirror as this machine's own.
-unpack() { # suite directory package…
-    local suite=$1 into=$2 work mirror options
-    shift 2
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 'debian/$') || return 1
-    work=$cache/apt/$suite
-    mkdir -p "$work/lists/partial" "$work/archives/partial" "$into"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$work/list"
-    options=(-o "Dir::Etc::sourcelist=$work/list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$work/lists"
-        -o Dir::State::status=/dev/null -o "Dir::Cache=$work" -o APT::Sandbox::User=root)
-    (
-        cd "$work/archives" || exit
-        apt-get "${options[@]}" update -qq && apt-get "${options[@]}" download -qq "$@" || exit
-        for package in ./*.deb; do dpkg-deb -x "$package" "$into" || exit; done
-    )
-    local code=$?
-    rm -rf "$work"
-    return $code
-}
 
 # The minor version of the kubectl at a path, empty where there is none.
 minor() { "$1" version --client 2>/dev/null | grep -oE 'v1\.[0-9]+' | head -1 | cut -d. -f2; }
