@@ -259,6 +259,10 @@ pub(crate) fn spliced(
         }
         let first = head.is_some();
         let mut out = head.take().unwrap_or_default();
+        if !first {
+            // A list that is longer than one chunk: so will this one be, and its last record reaches beyond.
+            out.reserve(CHUNK + CHUNK / 4);
+        }
         let mut separate = !first;
         loop {
             let Some(record) = records.next() else {
