@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::jiff::Timestamp;
+use svcd_check::Dated;
 use svcd_client::Access;
 use svcd_node::Credentials;
 use svcd_pki::Certificate;
@@ -76,6 +77,18 @@ fn find(data_dir: &Path) -> Result<Vec<Found>, Failure> {
     Ok(found)
 }
 
+/// Those that a start does not issue anew: the authority's, and the one with which a node knows itself to the server.
+pub(crate) fn lasting(data_dir: &Path) -> Result<Vec<Dated>, Failure> {
+    let own = Credentials::path(data_dir);
+    let lasts = |found: &Found| matches!(found.kind, Kind::Authority) || found.file == own;
+    let dated = |Found { certificate, .. }: Found| Dated {
+        name: certificate.common_name,
+        not_before: certificate.not_before.as_second(),
+        not_after: certificate.not_after.as_second(),
+    };
+    Ok(find(data_dir)?.into_iter().filter(lasts).map(dated).collect())
+}
+
 /// When it is renewed, in words where that is no time.
 fn renewal(found: &Found) -> Option<Timestamp> {
     match found.kind {
@@ -136,6 +149,8 @@ mod tests {
         };
         drop(crate::certificates::Certificates::issue(&ca, wanted).unwrap());
         let found = find(dir.path()).unwrap();
+        let lasting = lasting(dir.path()).unwrap();
+        assert_eq!(lasting.iter().map(|dated| dated.name.as_str()).collect::<Vec<_>>(), ["svcd-ca"]);
         let now = Timestamp::now();
         let shown = text(&found, now);
         let words: Vec<Vec<&str>> =

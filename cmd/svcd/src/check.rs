@@ -1,15 +1,17 @@
 //! `svcd check`: what would keep svcd from working on this machine. Exit code 1 where something does.
 
 use ipnet::{IpNet, Ipv4Net};
-use svcd_check::{Finding, Plan, Role, Severity, gather, judge};
+use svcd_check::{Facts, Finding, Plan, Role, Severity, gather, judge};
 use svcd_node::{Ranges, ServerUrl};
 
+use crate::certs;
 use crate::cli::{CheckArgs, CheckedRole, Output};
 use crate::failure::Failure;
 
 pub(crate) async fn run(args: CheckArgs) -> Result<(), Failure> {
     let plan = plan(&args)?;
-    let findings = judge(&plan, &gather(&plan).await);
+    let facts = Facts { certificates: certs::lasting(&args.data_dir)?, ..gather(&plan).await };
+    let findings = judge(&plan, &facts);
     match args.output {
         Output::Text => print!("{}", text(&findings)),
         Output::Json => println!("{}", serde_json::json!({ "findings": findings })),
@@ -37,6 +39,7 @@ fn plan(args: &CheckArgs) -> Result<Plan, Failure> {
         services: v4(&args.service_cidr)?,
         pods: v4(&args.pod_cidr)?,
         listen: args.listen,
+        data_dir: args.data_dir.clone(),
     })
 }
 

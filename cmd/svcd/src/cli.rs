@@ -158,6 +158,9 @@ pub(crate) struct ScheduleArgs {
 /// Flags of `svcd check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
+    /// Where the data is or will be: there must be room, and what is there already must be valid.
+    #[arg(long, default_value = "/var/lib/svcd", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
     /// What the machine is to be.
     #[arg(long, value_enum, default_value = "server")]
     pub(crate) role: CheckedRole,

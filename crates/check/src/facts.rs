@@ -38,6 +38,8 @@ pub struct Facts {
     pub firewall: Firewall,
     /// What time it is.
     pub clock: Clock,
+    /// Certificates that are there and that a start does not issue anew. [`gather`](crate::gather) does not know them.
+    pub certificates: Vec<Dated>,
     /// Memory that could be had, in KiB.
     pub memory_kib: Option<u64>,
     /// Room where the data will be, in KiB.
@@ -137,6 +139,17 @@ pub struct Policy {
     pub input: bool,
     /// The chain is one that `iptables` shows, so that rules of svcd's in it count.
     pub iptables: bool,
+}
+
+/// A certificate, with the time in which it is valid, in seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// Whose it is.
+    pub name: String,
+    /// The first second.
+    pub not_before: i64,
+    /// The last second.
+    pub not_after: i64,
 }
 
 /// What time it is.

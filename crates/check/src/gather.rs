@@ -30,8 +30,6 @@ const PARAMETERS: [&str; 7] = [
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where systemd-resolved names the real servers.
 const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
-/// Where the data will be, by default.
-const DATA: &str = "/var/lib/svcd";
 
 /// Finds out what there is to know. With root's rights a network namespace is made, and is gone afterwards.
 pub async fn gather(plan: &Plan) -> Facts {
@@ -53,7 +51,7 @@ pub async fn gather(plan: &Plan) -> Facts {
         }),
         programs: programs(),
         memory_kib: available_memory(&read("/proc/meminfo")),
-        disk_kib: free_disk(Path::new(DATA)),
+        disk_kib: free_disk(&plan.data_dir),
         ..Facts::default()
     };
     facts.clock = clock::ask(plan.join.as_ref()).await;

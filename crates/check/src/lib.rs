@@ -11,12 +11,13 @@ mod gather;
 mod rules;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 
 pub use facts::{
-    Clock, Facts, Firewall, Interface, Listener, Policy, Probe, Protocol, Resolvers, Route, SERVICE_PROBE,
-    Twin,
+    Clock, Dated, Facts, Firewall, Interface, Listener, Policy, Probe, Protocol, Resolvers, Route,
+    SERVICE_PROBE, Twin,
 };
 pub use finding::{Finding, Severity};
 pub use gather::{advertised, gather};
@@ -46,4 +47,6 @@ pub struct Plan {
     pub pods: Ipv4Net,
     /// Where a server listens.
     pub listen: SocketAddr,
+    /// Where it keeps what it keeps.
+    pub data_dir: PathBuf,
 }

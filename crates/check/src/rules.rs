@@ -13,7 +13,7 @@ use crate::{Facts, Finding, Plan};
 type Rule = fn(&Plan, &Facts) -> Vec<Finding>;
 
 /// Every check, in the order in which it is told.
-const RULES: [(&str, Rule); 14] = [
+const RULES: [(&str, Rule); 15] = [
     ("rights", kernel::rights),
     ("kernel", kernel::features),
     ("parameters", kernel::parameters),
@@ -21,6 +21,7 @@ const RULES: [(&str, Rule); 14] = [
     ("memory", machine::memory),
     ("disk", machine::disk),
     ("clock", machine::clock),
+    ("certificates", machine::certificates),
     ("ports", ports::taken),
     ("addresses", network::addresses),
     ("twins", network::twins),
@@ -53,6 +54,7 @@ pub(crate) mod tests {
             services: "10.96.0.0/12".parse().unwrap(),
             pods: "10.244.0.0/16".parse().unwrap(),
             listen: "0.0.0.0:6443".parse().unwrap(),
+            data_dir: "/var/lib/svcd".into(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Facts, Finding, Plan, Role};
+use crate::{Dated, Facts, Finding, Plan, Role};
 
 const MEMORY_KIB: u64 = 128 * 1024;
 const LEAST_DISK_KIB: u64 = 100 * 1024;
@@ -34,7 +34,7 @@ pub(super) fn memory(_: &Plan, facts: &Facts) -> Vec<Finding> {
 
 pub(super) fn disk(plan: &Plan, facts: &Facts) -> Vec<Finding> {
     let Some(left) = facts.disk_kib.filter(|left| *left < DISK_KIB) else { return Vec::new() };
-    let message = format!("only {} MiB are free where /var/lib/svcd is", left / 1024);
+    let message = format!("only {} MiB are free where {} is", left / 1024, plan.data_dir.display());
     let fix = "make room (`df -h` shows where), or use another --data-dir";
     let scarce = left < LEAST_DISK_KIB && plan.role == Role::Server;
     vec![if scarce { Finding::error("disk", message, fix) } else { Finding::warning("disk", message, fix) }]
@@ -62,6 +62,31 @@ pub(super) fn clock(plan: &Plan, facts: &Facts) -> Vec<Finding> {
         }
         _ => Vec::new(),
     }
+}
+
+pub(super) fn certificates(plan: &Plan, facts: &Facts) -> Vec<Finding> {
+    let now = facts.clock.now;
+    let judge = |Dated { name, not_before, not_after }: &Dated| {
+        let dir = plan.data_dir.display();
+        let (message, fix) = if *not_before > now {
+            let message =
+                format!("the certificate {name} in {dir} is valid only in {} s from now", not_before - now);
+            (
+                message,
+                "this clock is behind the one that it was made by: timedatectl set-ntp true, or date -s"
+                    .to_owned(),
+            )
+        } else if *not_after < now {
+            let message = format!("the certificate {name} in {dir} ended {} s ago", now - not_after);
+            let again =
+                "if this clock is right, begin anew: svcd uninstall; a node then joins with a new --token";
+            (message, again.to_owned())
+        } else {
+            return None;
+        };
+        Some(Finding::error("certificates", message, fix))
+    };
+    facts.certificates.iter().filter_map(judge).collect()
 }
 
 pub(super) fn others(_: &Plan, facts: &Facts) -> Vec<Finding> {
@@ -95,6 +120,22 @@ mod tests {
     use super::*;
     use crate::rules::tests::{plan, told, well};
     use crate::{Clock, Severity};
+
+    #[test]
+    fn certificates_are_valid_at_this_clock_or_told() {
+        let at = |not_before, not_after| Facts {
+            clock: Clock { now: 1_800_000_000, server: None },
+            certificates: vec![Dated { name: "svcd-ca".to_owned(), not_before, not_after }],
+            ..well()
+        };
+        let said = |facts: &Facts| told(&plan(Role::Server), facts);
+        assert!(said(&at(1_799_999_999, 1_800_000_001)).is_empty());
+        let ended = said(&at(1_700_000_000, 1_799_999_000)).remove(0);
+        let message = "the certificate svcd-ca in /var/lib/svcd ended 1000 s ago".to_owned();
+        assert_eq!(ended, ("certificates", Severity::Error, message));
+        let early = said(&at(1_800_000_060, 1_900_000_000)).remove(0);
+        assert!(early.2.ends_with("is valid only in 60 s from now"), "{early:?}");
+    }
 
     #[test]
     fn room() {
