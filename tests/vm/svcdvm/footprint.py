@@ -2,8 +2,10 @@
 
 # Neighbours, counters and what a machine does for itself are left out: they change anyway. So are iptables's own chains as
 # long as they let everything through: it makes them when it is only asked to list. And so is what an interface took over from
-# the defaults when it appeared: after a reboot, those are the firewall's.
+# the defaults when it appeared: after a reboot, those are the firewall's. The parameters of connection tracking are there
+# once its module is: it is loaded first, so that they are compared too.
 COMMANDS = """
+modprobe nf_conntrack 2>/dev/null
 ip -o link | sed 's/^[0-9]*: //; s/@if[0-9]*:/:/; s/ mtu .*//; s/^/link /'
 ip -o address | awk '!/temporary/ {print "address", $2, $4}'
 ip route show table all | sed 's/ metric .*//; s/^/route /' | grep -v 'proto ra\\|^route ff\\|expires'
