@@ -111,8 +111,8 @@ fn together(
     }
 }
 
-/// What is wrong with a change: the first address and its family stay for good, the second may come, and may go with a
-/// policy that says so.
+/// What is wrong with a change: the first address and its family stay for good, the second may come and go. That it goes only
+/// with a policy that says so has been seen to before (`families`).
 pub(super) fn validate_change(
     path: &Path<'_>,
     new: &ServiceSpec,
@@ -139,9 +139,6 @@ fn changed_ips(path: &Path<'_>, new: &ServiceSpec, old: &ServiceSpec, errors: &m
     for (index, _) in had.iter().zip(has).take(compared).enumerate().filter(|(_, (had, has))| had != has) {
         errors.push(FieldError::invalid(list.index(index), has, ONCE_SET));
     }
-    if had.len() > 1 && has.len() == 1 {
-        refuse_silent_release(path, new, "clusterIP", errors);
-    }
 }
 
 fn changed_families(path: &Path<'_>, new: &ServiceSpec, old: &ServiceSpec, errors: &mut Vec<FieldError>) {
@@ -155,15 +152,5 @@ fn changed_families(path: &Path<'_>, new: &ServiceSpec, old: &ServiceSpec, error
     let compared = if had.len() == has.len() { had.len() } else { 1 };
     for _ in had.iter().zip(has).take(compared).filter(|(had, has)| had != has) {
         errors.push(FieldError::invalid(first, has, ONCE_SET));
-    }
-    if had.len() > 1 && has.len() == 1 {
-        refuse_silent_release(path, new, "ipFamily", errors);
-    }
-}
-
-fn refuse_silent_release(path: &Path<'_>, new: &ServiceSpec, what: &str, errors: &mut Vec<FieldError>) {
-    if new.ip_family_policy.as_deref() != Some("SingleStack") {
-        let detail = format!("must be set to 'SingleStack' when releasing the secondary {what}");
-        errors.push(FieldError::invalid(path.child("ipFamilyPolicy"), &new.ip_family_policy, detail));
     }
 }
