@@ -27,7 +27,7 @@ case "${1:-}" in
 lint)
     install "ansible-playbook:ansible-core ansible-lint:ansible-lint" --no-install-recommends
     # Some releases no longer have it; the lints then leave the Vagrantfile out.
-    if apt-cache show vagrant >/dev/null 2>&1; then install vagrant:vagrant --no-install-recommends; fi
+    if apt-cache show vagrant-libvirt >/dev/null 2>&1; then install vagrant:vagrant-libvirt --no-install-recommends; fi
     ;;
 vm)
     # With what it recommends: the keys of Debian's archive.
