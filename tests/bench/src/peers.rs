@@ -142,7 +142,7 @@ async fn figures(binary: &Path, programs: Option<&Path>, work: &Path) -> Result<
     let ready_ms = began.elapsed().as_secs_f64() * 1e3;
     let memory = subject.memory().await?;
     let cpu = subject.cpu_seconds()?;
-    let created = writes::samples(&target, CLIENTS).await?.len() as f64;
+    let created = writes::samples(&target, CLIENTS, writes::create).await?.len() as f64;
     let create_us = (subject.cpu_seconds()? - cpu) / created * 1e6;
     let creates = created / writes::PERIOD.as_secs_f64();
     drop(subject);
