@@ -26,7 +26,8 @@ install "cc:gcc make:make curl:curl ip:iproute2 iptables:iptables nft:nftables d
 case "${1:-}" in
 lint)
     install "ansible-playbook:ansible-core ansible-lint:ansible-lint" --no-install-recommends
-    # Some releases no longer have it; the lints then leave the Vagrantfile out.
+    # Vagrant with a provider, whose settings can then be checked too. Some releases no longer have it; the lints then leave the
+    # Vagrantfile out.
     if apt-cache show vagrant-libvirt >/dev/null 2>&1; then install vagrant:vagrant-libvirt --no-install-recommends; fi
     ;;
 vm)

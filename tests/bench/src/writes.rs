@@ -1,5 +1,6 @@
 //! Durable creates a second over HTTPS: each client has one connection and sends its next request when the last one was
-//! answered, which is when it was on disk. Client and server share the machine's cores.
+//! answered, which is when it was on disk. The same with nothing to do shows what of it is not the create. Client and server
+//! share the machine's cores.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ async fn rate(binary: &Path, work: &Path, clients: usize, request: Request) -> R
     Ok((samples.len() as f64 / PERIOD.as_secs_f64(), figures))
 }
 
-/// What the client with a number sends as its request with a number.
+/// Method, path and body, from the client's number and the request's.
 pub(crate) type Request = fn(usize, usize) -> (Method, &'static str, String);
 
 /// A create of a ConfigMap of 1 KB.
