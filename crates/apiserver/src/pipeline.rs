@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, WARNING};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, WARNING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use svcd_api::kind::Subresource;
@@ -44,6 +43,17 @@ struct Asking<'a> {
 }
 
 impl ApiServer {
+    /// Answers a request of a peer.
+    pub(crate) async fn respond(self: &Arc<Self>, peer: &Peer, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let end = End { started: Instant::now(), audit_id: audit_id(&parts.headers) };
+        let id = end.audit_id.to_str().expect("checked when it was taken");
+        let audit = self.config.audit.as_ref().map(|log| log.begin(&parts, peer, id));
+        let mut seen = Seen::new(&parts, audit);
+        let answer = self.dispatch(&parts, body, peer, &mut seen).await;
+        self.finish(&parts, answer, seen, end).await
+    }
+
     async fn dispatch(self: &Arc<Self>, parts: &Parts, body: Body, peer: &Peer, seen: &mut Seen) -> Answer {
         let query = Query::parse(parts.uri.query());
         let user = self.authenticate(peer, &parts.headers).await;
@@ -235,7 +245,10 @@ impl ApiServer {
             }
             response = audit::tap(response, record);
         }
-        if !begins_watch && parts.method != Method::HEAD && compress::is_accepted(&parts.headers) {
+        if parts.method == Method::HEAD {
+            return without_body(response);
+        }
+        if !begins_watch && compress::is_accepted(&parts.headers) {
             response = compress::gzip(response).await;
         }
         match response.extensions_mut().remove::<LongAnswer>() {
@@ -265,6 +278,14 @@ fn only_get(parts: &Parts) -> Result<(), Failure> {
     }
 }
 
+/// The answer to a HEAD: it says how long the body would be.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| Body::empty())
+}
+
 fn add_warnings(call: &Call, headers: &mut HeaderMap) {
     for text in call.take_warnings() {
         let text: String = text.chars().filter(|c| !c.is_control()).collect();
@@ -282,20 +303,6 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
         let id = uuid::Uuid::new_v4().to_string();
         HeaderValue::from_str(&id).expect("a UUID is a header value")
     })
-}
-
-pub(crate) async fn handle(
-    State(server): State<Arc<ApiServer>>,
-    Extension(peer): Extension<Peer>,
-    request: Request<Body>,
-) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let end = End { started: Instant::now(), audit_id: audit_id(&parts.headers) };
-    let id = end.audit_id.to_str().expect("checked when it was taken");
-    let audit = server.config.audit.as_ref().map(|log| log.begin(&parts, &peer, id));
-    let mut seen = Seen::new(&parts, audit);
-    let answer = server.dispatch(&parts, body, &peer, &mut seen).await;
-    server.finish(&parts, answer, seen, end).await
 }
 
 fn log(

@@ -75,9 +75,8 @@ pub(crate) fn decode(record: &Record) -> Value {
 
 /// Is the object on its way out? Hardly ever parses: what says so would stand in its metadata.
 pub(crate) fn is_deleting(resource: &Resource, record: &Record) -> bool {
-    const FIELD: &[u8] = b"\"deletionTimestamp\":";
-    let may_be = metadata(resource, &record.value).windows(FIELD.len()).any(|bytes| bytes == FIELD);
-    may_be && crate::metadata::is_deleting(&decode(record))
+    let metadata = str::from_utf8(metadata(resource, &record.value)).unwrap_or_default();
+    metadata.contains("\"deletionTimestamp\":") && crate::metadata::is_deleting(&decode(record))
 }
 
 /// The stored bytes of a record with another revision in them.

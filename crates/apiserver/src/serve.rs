@@ -1,13 +1,17 @@
 //! The socket: TLS handshakes, connections, and how they end. The identity of a connection is its client certificate's.
 //! On shutdown nothing new is accepted, watches end cleanly, requests under way are finished.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -115,8 +119,12 @@ impl ApiServer {
         };
         let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let peer = Peer::from_certificate(certificate, from, shutdown.clone());
-        let service = TowerToHyperService::new(self.router(peer));
+        let peer = Arc::new(Peer::from_certificate(certificate, from, shutdown.clone()));
+        // No router: all requests go one way.
+        let service = service_fn(|request: Request<Incoming>| {
+            let (server, peer) = (Arc::clone(self), Arc::clone(&peer));
+            async move { Ok::<_, Infallible>(server.respond(&peer, request.map(Body::new)).await) }
+        });
         let io = TokioIo::new(Deadlines::new(tls, limits.header_timeout, limits.write_timeout));
         let builder = builder(limits.header_timeout, h2);
         let connection = builder.serve_connection(io, service);

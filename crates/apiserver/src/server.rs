@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::Extension;
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::Response;
 use svcd_api::addresses::Cluster;
 use svcd_pki::Ca;
 use svcd_store::Store;
@@ -17,11 +19,18 @@ use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
-use crate::pipeline::handle;
 use crate::resources::Resources;
 use crate::tokens::Tokens;
 use crate::user::User;
 use crate::watch::Runs;
+
+async fn handle(
+    State(server): State<Arc<ApiServer>>,
+    Extension(peer): Extension<Arc<Peer>>,
+    request: Request,
+) -> Response<Body> {
+    server.respond(&peer, request).await
+}
 
 /// An API server over a store.
 pub struct ApiServer {
@@ -78,8 +87,8 @@ impl ApiServer {
         self.router(Peer::in_process(None))
     }
 
-    pub(crate) fn router(self: &Arc<Self>, peer: Peer) -> Router {
-        Router::new().fallback(handle).layer(Extension(peer)).with_state(Arc::clone(self))
+    fn router(self: &Arc<Self>, peer: Peer) -> Router {
+        Router::new().fallback(handle).layer(Extension(Arc::new(peer))).with_state(Arc::clone(self))
     }
 
     /// From now on the server says that it is not ready.

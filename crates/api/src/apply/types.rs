@@ -88,7 +88,8 @@ struct Table {
 
 /// The type of a kind.
 pub(super) fn of(api_version: &str, kind: &str) -> Option<Form> {
-    table().kinds.iter().find(|((v, k), _)| *v == api_version && *k == kind).map(|(_, form)| *form)
+    let kinds: &HashMap<(&str, &str), Form> = &table().kinds;
+    kinds.get(&(api_version, kind)).copied()
 }
 
 fn table() -> &'static Table {

@@ -143,7 +143,9 @@ impl Slot {
         match &job.content {
             Content::Since(changes) => {
                 let changes = changes.iter().map(|(key, record)| (&**key, record.as_deref()));
-                insert(&database, changes, cancelled)?;
+                // In the order of sled's pages.
+                let sorted: BTreeMap<_, _> = changes.collect();
+                insert(&database, sorted.into_iter(), cancelled)?;
             }
             Content::Whole(records) => {
                 insert(&database, records.iter().map(|record| (&*record.key, Some(&**record))), cancelled)?;

@@ -22,6 +22,8 @@ use crate::{CommitError, Committed, Event, Txn};
 const GROUP_BYTES: usize = 8 << 20;
 /// The buffer for frames is given back when a big group has blown it up.
 const BUFFER_KEPT: usize = 1 << 20;
+/// How often others may run before a group is closed, while they bring more.
+const TURNS: usize = 4;
 /// A sync that takes this long is worth a warning.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -56,8 +58,13 @@ impl Committer {
 
     /// Works until every sender is gone and every request answered.
     pub(super) fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        let mut company = false;
         while let Some(first) = requests.blocking_recv() {
+            if company {
+                wait_for_company(&requests);
+            }
             let group = self.gather(first, &mut requests);
+            company = group.len() > 1;
             self.commit(group);
             let state = self.shared.state();
             self.checkpointer.consider(&mut self.log, self.options.checkpoint_bytes, &state);
@@ -156,6 +163,20 @@ impl Committer {
         let Some(last) = events.last() else { return };
         self.shared.publish(events, time, &self.options.history);
         self.checkpointer.changed(last.revision, events.iter().map(|event| &event.record.key));
+    }
+}
+
+/// Lets others run as long as they bring more to write: a bigger group costs no more to sync. On a machine with nothing else
+/// to do this returns at once.
+fn wait_for_company(requests: &mpsc::UnboundedReceiver<Request>) {
+    let mut waiting = requests.len();
+    for _ in 0..TURNS {
+        std::thread::yield_now();
+        let now = requests.len();
+        if now <= waiting {
+            return;
+        }
+        waiting = now;
     }
 }
 
