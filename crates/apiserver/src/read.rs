@@ -24,8 +24,8 @@ use crate::server::ApiServer;
 /// How long a read waits for a revision that the store has not reached.
 const FUTURE_WAIT: Duration = Duration::from_secs(3);
 const FUTURE_POLL: Duration = Duration::from_millis(20);
-/// How much of a list is put into one chunk.
-const CHUNK: usize = 64 * 1024;
+/// How much of a list is put into one chunk: TLS takes 64 KiB at once, and this with its last record is two of them.
+const CHUNK: usize = 124 * 1024;
 
 const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. \
 You can start a new list without the continue parameter, or use the continue token in this response to retrieve the \

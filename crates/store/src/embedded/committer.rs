@@ -58,13 +58,13 @@ impl Committer {
 
     /// Works until every sender is gone and every request answered.
     pub(super) fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
-        let mut company = false;
+        let mut busy = false;
         while let Some(first) = requests.blocking_recv() {
-            if company {
+            if busy {
                 wait_for_company(&requests);
             }
             let group = self.gather(first, &mut requests);
-            company = group.len() > 1;
+            busy = group.len() > 1;
             self.commit(group);
             let state = self.shared.state();
             self.checkpointer.consider(&mut self.log, self.options.checkpoint_bytes, &state);
@@ -166,8 +166,8 @@ impl Committer {
     }
 }
 
-/// Lets others run as long as they bring more to write: a bigger group costs no more to sync. On a machine with nothing else
-/// to do this returns at once.
+/// Lets other threads run as long as they bring more to write: a big group costs one sync, as a small one does. Where nothing
+/// else is to be done this returns at once.
 fn wait_for_company(requests: &mpsc::UnboundedReceiver<Request>) {
     let mut waiting = requests.len();
     for _ in 0..TURNS {
