@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use svcd_apiserver::{Limits, MASTERS};
@@ -58,6 +58,34 @@ async fn http_1_and_2_are_both_spoken() {
         reply.into_body().collect().await.unwrap();
     }
     drop(sender);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_says_how_long_the_body_would_be_and_sends_none() {
+    let head = || {
+        let mut request = get("/version");
+        *request.method_mut() = Method::HEAD;
+        request
+    };
+    let served = Served::new(Limits::default()).await;
+    let mut sender = h2(served.connect(Some(&served.admin()), "h2").await).await;
+    let whole = sender.send_request(get("/version")).await.unwrap().into_body().collect().await.unwrap();
+    let length = whole.to_bytes().len().to_string();
+    let over_2 = sender.send_request(head()).await.unwrap();
+    let stream = served.connect(Some(&served.admin()), "http/1.1").await;
+    let (mut sender_1, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let over_1 = sender_1.send_request(head()).await.unwrap();
+    for reply in [over_1, over_2] {
+        assert_eq!(reply.status(), StatusCode::OK);
+        assert_eq!(reply.headers()["content-length"], length.as_str());
+        assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), "");
+    }
+    // Nothing of a body stands in the way of the next answer.
+    assert_eq!(sender_1.send_request(get("/version")).await.unwrap().status(), StatusCode::OK);
+    drop((sender, sender_1));
     served.stop().await;
 }
 
