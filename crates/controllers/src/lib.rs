@@ -60,9 +60,12 @@ pub async fn run(client: kube::Client, config: Config, shutdown: CancellationTok
         running.spawn(async move { (name, std::panic::AssertUnwindSafe(task).catch_unwind().await) });
     }
     tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
-        Some(ended) = running.join_next() => Err(reason(ended)),
+        () = shutdown.cancelled() => {}
+        Some(ended) = running.join_next() => return Err(reason(ended)),
     }
+    // Nobody is left to complain that the server goes away.
+    running.shutdown().await;
+    Ok(())
 }
 
 type Ending = (&'static str, Result<(), Box<dyn std::any::Any + Send>>);
