@@ -75,7 +75,8 @@ pub(crate) fn decode(record: &Record) -> Value {
 
 /// Is the object on its way out? Hardly ever parses: what says so would stand in its metadata.
 pub(crate) fn is_deleting(resource: &Resource, record: &Record) -> bool {
-    let metadata = str::from_utf8(metadata(resource, &record.value)).unwrap_or_default();
+    let metadata = str::from_utf8(metadata(resource, &record.value));
+    let metadata = metadata.expect("the store holds the JSON that was put into it");
     metadata.contains("\"deletionTimestamp\":") && crate::metadata::is_deleting(&decode(record))
 }
 

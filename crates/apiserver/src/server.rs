@@ -24,14 +24,6 @@ use crate::tokens::Tokens;
 use crate::user::User;
 use crate::watch::Runs;
 
-async fn handle(
-    State(server): State<Arc<ApiServer>>,
-    Extension(peer): Extension<Arc<Peer>>,
-    request: Request,
-) -> Response<Body> {
-    server.respond(&peer, request).await
-}
-
 /// An API server over a store.
 pub struct ApiServer {
     pub(crate) store: Arc<dyn Store>,
@@ -119,4 +111,13 @@ impl ApiServer {
         paths.sort();
         serde_json::json!({ "paths": paths })
     }
+}
+
+/// What the router of this process calls.
+async fn handle(
+    State(server): State<Arc<ApiServer>>,
+    Extension(peer): Extension<Arc<Peer>>,
+    request: Request,
+) -> Response<Body> {
+    server.respond(&peer, request).await
 }

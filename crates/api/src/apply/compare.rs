@@ -61,6 +61,7 @@ fn members(fields: Option<&Struct>, form: Form, old: Option<&Value>, new: Option
         let field = fields.and_then(|fields| fields.get(key.as_str()));
         let (form, always) = field.map_or((form, false), |field| (field.form, field.always));
         let (changed, removed) = values(form, old.get(key), new.get(key), always);
+        // Most fields stay as they are, and are not worth a name.
         for (side, node) in [(&mut nodes.0, changed), (&mut nodes.1, removed)] {
             if !node.is_empty() {
                 side.below.insert(format!("f:{key}"), node);

@@ -143,7 +143,7 @@ impl Slot {
         match &job.content {
             Content::Since(changes) => {
                 let changes = changes.iter().map(|(key, record)| (&**key, record.as_deref()));
-                // In the order of sled's pages.
+                // In key order, as sled's pages are: each is then touched once.
                 let sorted: BTreeMap<_, _> = changes.collect();
                 insert(&database, sorted.into_iter(), cancelled)?;
             }
